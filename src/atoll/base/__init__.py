@@ -1,0 +1,1 @@
+"""What every package may use and what imports nothing of ours: errors, ids, clocks, limits, configuration, logs, audit."""

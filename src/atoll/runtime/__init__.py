@@ -1,0 +1,1 @@
+"""Sockets, processes and calls between the roles of an island."""

@@ -3,8 +3,8 @@
 
 In:    names of clients (default: all of CLIENTS), `--dest DIR`; apt's own sources and keys of this Debian.
 Out:   DIR/root (the unpacked packages), DIR/bin/NAME (wrappers), DIR/versions.json (what runs, and its version).
-Spec:  standard library only; no root; nothing is installed, configured or started on the host. Packages that the host has
-       are used from there, so the tree holds only what is missing. Debian 12 and 13.
+Spec:  standard library only; no root; nothing is installed, configured or started on the host. What the host has is
+       used from there, so the tree holds only what is missing. Debian 12 and 13.
 Fails: exits 1 and names the client that did not come or does not start; 2 when this is not a Debian.
 Not:   a package manager: maintainer scripts never run, and nothing is removed but this tree.
 """
@@ -26,12 +26,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DEST = HERE.parents[1] / ".cache" / "clients"
 LAYOUT = 5  # raised when the wrappers or the tree change shape: an older tree is unpacked again
 # The C library and what must agree with it stay the host's: a second one in one process does not work.
-HOST_ONLY = re.compile(r"^(libc6|libc-bin|libc6-.*|libcrypt1|perl-base|dpkg|apt|libgcc-s1|gcc-\d+-base|base-files|debconf)$")
+HOST_ONLY = re.compile(
+    r"^(libc6|libc-bin|libc6-.*|libcrypt1|perl-base|dpkg|apt|libgcc-s1|gcc-\d+-base|base-files|debconf)$")
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Failed(Exception):
     """What could not be done, in words for the person who ran the command."""
 
 
-def run(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload, no-any-return]
+def run(command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
 # ---------------------------------------------------------------- apt, with a state of our own
@@ -139,23 +141,24 @@ def unpack(debs: list[Path], root: Path) -> None:
 
 
 def library_paths(root: Path) -> list[str]:
-    """Folders of shared libraries, the host's way of naming them, and private ones that binaries look for by absolute name."""
+    """Folders of shared libraries, and the private ones that binaries look for by absolute name."""
     triple = f"{platform.machine()}-linux-gnu"
     paths = [root / "usr/lib" / triple, root / "lib" / triple, root / "usr/lib"]
-    paths += [p.parent for p in root.glob(f"usr/lib/{triple}/*/*.so.*") if p.parent.name in ("pulseaudio", "blas", "lapack")]
+    paths += [root / "usr/lib" / triple / name for name in ("pulseaudio", "blas", "lapack")]
     paths += [root / "usr/lib" / name for name in ("postfix", "dovecot")]
     return list(dict.fromkeys(str(p) for p in paths if p.is_dir()))
 
 
 def perl_paths(root: Path) -> list[str]:
-    found = [*root.glob("usr/lib/*/perl5/*"), *root.glob("usr/lib/*/perl/*"), root / "usr/share/perl5", *root.glob("usr/share/perl/*")]
-    return [str(p) for p in found if p.is_dir()]
+    patterns = ("usr/lib/*/perl5/*", "usr/lib/*/perl/*", "usr/share/perl5", "usr/share/perl/*")
+    return [str(p) for pattern in patterns for p in root.glob(pattern) if p.is_dir()]
 
 
 def environment(root: Path, kind: str) -> dict[str, str]:
     """The variables that make one command of the tree find the rest of the tree."""
     triple = f"{platform.machine()}-linux-gnu"
-    env = {"LD_LIBRARY_PATH": ":".join(library_paths(root)), "SASL_PATH": f"{root}/usr/lib/{triple}/sasl2:/usr/lib/{triple}/sasl2"}
+    env = {"LD_LIBRARY_PATH": ":".join(library_paths(root)),
+           "SASL_PATH": f"{root}/usr/lib/{triple}/sasl2:/usr/lib/{triple}/sasl2"}
     if kind == "perl":
         env["PERL5LIB"] = ":".join(perl_paths(root))
     if kind == "python":
@@ -187,7 +190,8 @@ def wrap(name: str, client: Client, root: Path, bin_: Path) -> Path:
     env = environment(root, client.kind)
     lines = ["#!/bin/sh"]
     for key, value in env.items():
-        lines.append(f"export {key}={shlex.quote(value)}" + (f"${{{key}:+:${key}}}" if key == "LD_LIBRARY_PATH" else ""))
+        more = f"${{{key}:+:${key}}}" if key == "LD_LIBRARY_PATH" else ""
+        lines.append(f"export {key}={shlex.quote(value)}{more}")
     lines.append("exec " + shlex.join([*interpreter(root, client.kind), str(root / client.command)]) + ' "$@"')
     path = bin_ / name
     path.write_text("\n".join(lines) + "\n")
@@ -204,7 +208,8 @@ def start(name: str, client: Client, path: Path, scratch: Path) -> str:
         raise Failed(f"{name} does not start: {error}") from error
     text = got.stdout + got.stderr
     found = re.search(client.output, text)
-    if not found or "error while loading shared libraries" in text or "Can't locate" in text or "ModuleNotFoundError" in text:
+    broken = ("error while loading shared libraries", "Can't locate", "ModuleNotFoundError")
+    if not found or any(words in text for words in broken):
         raise Failed(f"{name} does not start ({shlex.join([str(path), *client.check])}):\n{text[-800:]}")
     return found.group(1) if found.groups() else ""
 
@@ -239,7 +244,7 @@ def locked(dest: Path) -> Iterator[None]:
         yield
 
 
-def fetch(dest: Path, names: list[str], say: object = print) -> dict[str, str]:
+def fetch(dest: Path, names: list[str]) -> dict[str, str]:
     """Bring the named clients into `dest`; returns client -> version. Raises Failed."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         print("test-deps: this needs Debian's apt-get and dpkg-deb", file=sys.stderr)

@@ -1,0 +1,139 @@
+"""meter(7): what a server used while it was measured: CPU time of all its processes, and their memory.
+
+In:    processes started through `Group.spawn` (an accounting group of the kernel, where we may make one; else process trees).
+Out:   CPU seconds (nanosecond counter of the group, or clock ticks), memory in bytes as RSS, PSS and private.
+Fails: raises OSError where /proc or the group cannot be read.
+Not:   what the kernel does on nobody's account (softirq, writeback threads).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TICK = os.sysconf("SC_CLK_TCK")
+V1, V2 = Path("/sys/fs/cgroup/cpuacct"), Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Sums over the processes of one server, in bytes."""
+
+    processes: int
+    rss: int
+    pss: int
+    private: int
+
+
+class Group:
+    """All processes of one server. Without root (or without cgroups) it counts the trees below what it spawned."""
+
+    def __init__(self, name: str) -> None:
+        self.name = f"atoll-bench-{os.getpid()}-{name}"
+        self.roots: list[int] = []
+        self.path: Path | None = (V1 if V1.is_dir() else V2) / self.name
+        try:
+            self.path.mkdir()
+        except OSError:
+            self.path = None
+
+    def spawn(self, command: list[str], **more: Any) -> subprocess.Popen[bytes]:
+        """Start a process inside the group; its children are born there."""
+        procs = str(self.path / "cgroup.procs") if self.path else ""
+
+        def enter() -> None:
+            if procs:
+                handle = os.open(procs, os.O_WRONLY)
+                os.write(handle, b"0")
+                os.close(handle)
+
+        process = subprocess.Popen(command, preexec_fn=enter, **more)  # noqa: PLW1509
+        self.roots.append(process.pid)
+        return process
+
+    def cpu(self) -> float:
+        """Seconds of CPU used until now by all processes, the dead ones included."""
+        if self.path:
+            usage = self.path / "cpuacct.usage"
+            if usage.exists():
+                return int(usage.read_text()) / 1e9
+            return int((self.path / "cpu.stat").read_text().split()[1]) / 1e6
+        total = 0
+        for pid in self.pids():
+            fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15])) if fields else 0
+        return total / TICK
+
+    def pids(self) -> list[int]:
+        if self.path:
+            return [int(pid) for pid in (self.path / "cgroup.procs").read_text().split()]
+        children: dict[int, list[int]] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                fields = read(f"/proc/{entry.name}/stat").rpartition(")")[2].split()
+                children.setdefault(int(fields[1]) if fields else 0, []).append(int(entry.name))
+        found, todo = [], list(self.roots)
+        while todo:
+            pid = todo.pop()
+            found.append(pid)
+            todo.extend(children.get(pid, ()))
+        return found
+
+    def memory(self) -> Memory:
+        sums, count = dict.fromkeys(("Rss", "Pss", "Private_Clean", "Private_Dirty"), 0), 0
+        for pid in self.pids():
+            text = read(f"/proc/{pid}/smaps_rollup")
+            count += bool(text)
+            for line in text.splitlines():
+                key, _, value = line.partition(":")
+                if key in sums:
+                    sums[key] += int(value.split()[0]) * 1024
+        return Memory(count, sums["Rss"], sums["Pss"], sums["Private_Clean"] + sums["Private_Dirty"])
+
+    def end(self) -> None:
+        """Stop what is left and remove the group."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self.pids():
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+            deadline = time.monotonic() + 5
+            while self.pids() and time.monotonic() < deadline and self.path:
+                time.sleep(0.05)
+        if self.path:
+            try:
+                self.path.rmdir()
+            except OSError:
+                time.sleep(0.5)
+                self.path.rmdir()
+
+
+class Span:
+    """`with Span(group) as s: ...`; then s.wall, s.cpu (the server's), s.gen (the generator's own CPU), in seconds."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+
+    def __enter__(self) -> Span:
+        self.c0, self.g0, self.t0 = self.group.cpu(), time.process_time(), time.perf_counter()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.wall = time.perf_counter() - self.t0
+        self.gen = time.process_time() - self.g0
+        self.cpu = self.group.cpu() - self.c0
+
+
+def read(path: str) -> str:
+    """A file of /proc, or nothing when its process has gone."""
+    try:
+        with open(path) as handle:
+            return handle.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""

@@ -1,0 +1,54 @@
+"""server(7): what a measurement needs to know of a server, whichever it is.
+
+Out:   names, ports, logins, the accounting group, where its files lie.
+Not:   how a server is started: bench/peer.py and bench/atoll.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.meter import Group
+
+
+class Server:
+    """One of the two sides of a comparison."""
+
+    name: str
+    domain: str
+    ports: dict[str, int]
+    group: Group
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    def login(self, i: int | str) -> tuple[str, str]:
+        """(login, password) of the i-th or the named account."""
+        raise NotImplementedError
+
+    def accounts(self, names: Iterable[int | str]) -> None:
+        """Make sure that these accounts exist."""
+
+    def folder_files(self, login: str, folder: str) -> Path:
+        """The files that hold this folder: what a cold run drops from the page cache."""
+        raise NotImplementedError
+
+    def index(self, login: str, folder: str) -> None:
+        """Bring the full-text index of a folder up to date, untimed."""
+
+    def evict(self, login: str, folder: str) -> None:
+        """Drop a folder's files from the page cache, without touching the rest of the machine."""
+        for top, _, files in os.walk(self.folder_files(login, folder)):
+            for name in files:
+                try:
+                    handle = os.open(os.path.join(top, name), os.O_RDONLY)
+                except OSError:
+                    continue
+                os.fsync(handle)
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(handle)

@@ -1,0 +1,1 @@
+"""Who exists: users, mailboxes, addresses, domains, credentials. client/ is what others import."""

@@ -1,0 +1,130 @@
+"""Following the directory: recipients and revocations as both kinds of client see them (PROCESSES 5, 6).
+
+In     an RpcClient of signin.sock or backend.sock.
+Out    cached recipients; callbacks for revocations and changes. A client that was away is told what it missed:
+       on each connection it says the last change number it knows, and its caches start empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from atoll.base.clock import Clock, SystemClock
+from atoll.directory.client import wire
+from atoll.directory.client.cache import MISSING, Missing, ShortCache
+from atoll.directory.client.model import MAX_ADDRESS, Changed, RecipientInfo, Revocation
+from atoll.runtime.rpc import RpcClient, RpcError
+
+_log = logging.getLogger("atoll.directory.client")
+
+
+class Feed:
+    """One connection to the directory with its caches. Takes over the RpcClient's callbacks."""
+
+    def __init__(self, rpc: RpcClient, clock: Clock | None = None) -> None:
+        self.rpc = rpc
+        self.clock: Clock = clock or SystemClock()
+        self._since = 0
+        self._recipients: ShortCache[str, RecipientInfo] = ShortCache(self.clock)
+        self._domains: ShortCache[str, bool] = ShortCache(self.clock, size=1000)
+        self._asking: dict[str, asyncio.Future[RecipientInfo | None]] = {}
+        self._generation = 0
+        self._revoked: list[Callable[[Revocation], None]] = []
+        self._changed: list[Callable[[Changed], None]] = []
+        rpc.on_push = self._pushed
+        rpc.on_connect = self.connected
+
+    def start(self) -> None:
+        """Connect now, so that revocations arrive before anything is asked."""
+        self.rpc.start()
+
+    def on_revoked(self, callback: Callable[[Revocation], None]) -> None:
+        """Call for each revocation: end the user's sessions of a lower epoch."""
+        self._revoked.append(callback)
+
+    def on_changed(self, callback: Callable[[Changed], None]) -> None:
+        """Call for each change of the directory's content."""
+        self._changed.append(callback)
+
+    async def connected(self) -> None:
+        """Subscribe again after each connection."""
+        self.forget()
+        answer = await self.rpc.call("subscribe", wire.Subscribe(self._since), wire.Subscribed)
+        for revocation in answer.revocations:
+            self._tell_revoked(revocation)
+        self._since = max(self._since, answer.change)
+
+    def forget(self) -> None:
+        """Drop what is cached: a change may have been missed."""
+        self._generation += 1
+        self._recipients.clear()
+        self._domains.clear()
+
+    def _pushed(self, op: str, raw: bytes) -> None:
+        if op == "revoked":
+            revocation = msgspec.msgpack.decode(raw, type=Revocation)
+            self._since = max(self._since, revocation.seq)
+            self._tell_revoked(revocation)
+        elif op == "changed":
+            change = msgspec.msgpack.decode(raw, type=Changed)
+            self._since = max(self._since, change.change)
+            self.apply(change)
+            for callback in self._changed:
+                callback(change)
+
+    def apply(self, change: Changed) -> None:
+        """Drop what a change makes stale."""
+        self._generation += 1
+        if change.kind == "mailbox":
+            self._recipients.drop(lambda info: info is None or info.mailbox == change.id)
+        else:
+            self._recipients.clear()
+            self._domains.clear()
+
+    def _tell_revoked(self, revocation: Revocation) -> None:
+        for callback in self._revoked:
+            try:
+                callback(revocation)
+            except Exception:
+                _log.exception("a revocation callback failed")
+
+    async def recipient(self, address: str) -> RecipientInfo | None:
+        """Where mail for an address goes; None: no such recipient. RpcError("temporary"): the directory is away."""
+        if len(address.encode("utf-8", "surrogatepass")) > MAX_ADDRESS:
+            return None
+        known = self._recipients.get(address)
+        if not isinstance(known, Missing):
+            return known
+        asking = self._asking.get(address)
+        if asking is not None:
+            return await asyncio.shield(asking)
+        future: asyncio.Future[RecipientInfo | None] = asyncio.get_running_loop().create_future()
+        self._asking[address] = future
+        generation = self._generation
+        try:
+            answer = await self.rpc.call("recipient", wire.Address(address), wire.Recipient)
+        except BaseException as error:
+            future.set_exception(error if isinstance(error, RpcError) else RpcError("temporary", "asker left"))
+            future.exception()  # nobody else may be waiting
+            raise
+        finally:
+            del self._asking[address]
+        if generation == self._generation:  # a change told meanwhile may be newer than this answer
+            self._recipients.put(address, answer.info)
+        future.set_result(answer.info)
+        return answer.info
+
+    async def is_local_domain(self, domain: str) -> bool:
+        """Does the organization accept mail for this domain?"""
+        known = self._domains.get(domain)
+        if known is not MISSING:
+            return bool(known)
+        generation = self._generation
+        answer = await self.rpc.call("is_local_domain", wire.Domain(domain), wire.YesNo)
+        if generation == self._generation:
+            self._domains.put(domain, answer.yes or None)
+        return answer.yes

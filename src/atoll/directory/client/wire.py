@@ -1,0 +1,131 @@
+"""Operations of signin.sock and backend.sock: their names, parameters and answers, once for both ends.
+
+Spec   docs/seams.md 2 and 3. Pushes of both sockets: "revoked" (Revocation), "changed" (Changed).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from atoll.directory.client.model import (
+    ClientFacts,
+    DatabaseInfo,
+    MailboxInfo,
+    RecipientInfo,
+    RefusedReason,
+    Revocation,
+    SignedIn,
+)
+
+
+class Password(msgspec.Struct):
+    """signin "password": -> Verdict."""
+
+    protocol: str
+    login: str
+    password: bytes
+    facts: ClientFacts
+    authzid: str = ""
+
+
+class Verdict(msgspec.Struct):
+    """Exactly one of `signed` and `reason` is set."""
+
+    signed: SignedIn | None = None
+    reason: RefusedReason | None = None
+    text: str = ""
+    delay: float = 0.0
+
+
+class Address(msgspec.Struct):
+    """"recipient": -> Recipient; "mailbox_of": -> Mailbox."""
+
+    address: str
+
+
+class Recipient(msgspec.Struct):
+    info: RecipientInfo | None = None
+
+
+class Domain(msgspec.Struct):
+    """"is_local_domain": -> YesNo."""
+
+    domain: str
+
+
+class YesNo(msgspec.Struct):
+    yes: bool
+
+
+class Subscribe(msgspec.Struct):
+    """"subscribe": pushes from now on, and the revocations behind `since` (0: only what comes) -> Subscribed."""
+
+    since: int = 0
+
+
+class Subscribed(msgspec.Struct):
+    change: int
+    revocations: list[Revocation]
+
+
+class Audience(msgspec.Struct):
+    """backend "audience": the asking process states its instance -> AudienceKey."""
+
+    instance: str
+
+
+class AudienceKey(msgspec.Struct):
+    key: bytes
+
+
+class MailboxId(msgspec.Struct):
+    """backend "mailbox": -> Mailbox."""
+
+    mailbox: bytes
+
+
+class Mailbox(msgspec.Struct):
+    info: MailboxInfo | None = None
+
+
+class SendAs(msgspec.Struct):
+    """backend "may_send_as": -> YesNo."""
+
+    user: bytes
+    address: str
+
+
+class OwnerEpoch(msgspec.Struct):
+    """backend "owner_epoch": -> Epoch. The answer is durable before it is given."""
+
+    database: str
+    at_least: int = 0
+
+
+class Epoch(msgspec.Struct):
+    epoch: int
+
+
+class Databases(msgspec.Struct):
+    """backend "databases": those of one process -> DatabaseList."""
+
+    backend: str
+
+
+class DatabaseList(msgspec.Struct):
+    databases: list[DatabaseInfo]
+
+
+class Exchange(msgspec.Struct):
+    """backend "exchange": a live session of ours wants a mailbox of another process -> Verdict."""
+
+    sid: str
+    user: bytes
+    mailbox: bytes
+    protocol: str = "imap"
+
+
+class Ended(msgspec.Struct):
+    """backend "ended": sessions that are over."""
+
+    sids: list[str]

@@ -1,9 +1,9 @@
 """peer(7): Debian's Postfix and Dovecot, unpacked under `.bench/peer/`, never installed on the host.
 
 In:    the packages that `tests/clients/deps.py` fetches; the configurations in bench/peer/.
-Out:   a running Server on 127.0.0.1: SMTP 20025, IMAP 20143/20993, POP3 20110, LMTP 20024; any user@peer.test, password "pw".
+Out:   a running Server on 127.0.0.1 (`Peer.ports`); any user@peer.test, password "pw".
 Spec:  durable defaults of both. They run in a mount namespace of their own, where /mnt is the bench's folder and
-       their packages lie over /usr, and /etc/passwd and /etc/group know their users: nothing of the host's files is changed.
+       their packages lie over /usr, and /etc/passwd and /etc/group know their users: no file of the host changes.
 Fails: raises RuntimeError with the end of the server's log when a port does not open.
 Not:   a Postfix without root: its master process needs it.
 """
@@ -43,8 +43,11 @@ class Peer(Server):
         self.inotify = ""
 
     def start(self) -> None:
-        done = subprocess.run([sys.executable, str(DEPS), "--dest", str(BASE), "postfix", "dovecot"],
-                              stdout=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            [sys.executable, str(DEPS), "--dest", str(BASE), "postfix", "dovecot"],
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
         if done.returncode:
             raise RuntimeError("Postfix and Dovecot could not be fetched")
         self._lay_out()
@@ -72,8 +75,11 @@ class Peer(Server):
 
     def index(self, login: str, folder: str) -> None:
         """Bring the full-text index up to date."""
-        subprocess.run(self._inside("/usr/bin/doveadm", "-c", "/mnt/dovecot/dovecot.conf", "index", "-u", login, folder),
-                       check=True, env=self._env())
+        subprocess.run(
+            self._inside("/usr/bin/doveadm", "-c", "/mnt/dovecot/dovecot.conf", "index", "-u", login, folder),
+            check=True,
+            env=self._env(),
+        )
 
     def forget(self) -> None:
         """Remove all mail of earlier runs."""
@@ -88,19 +94,42 @@ class Peer(Server):
 
     def _inside(self, *command: str) -> list[str]:
         # its packages lie over /usr as if they were installed: Dovecot looks for its own files by absolute name
-        script = ('mount --make-rprivate / && mount --bind "$0" /mnt && cd /mnt && '
-                  'mount --bind etc/passwd /etc/passwd && mount --bind etc/group /etc/group && '
-                  'mount -t overlay overlay -o lowerdir=/mnt/root/usr:/usr /usr && cd / && exec "$@"')
+        script = (
+            'mount --make-rprivate / && mount --bind "$0" /mnt && cd /mnt && '
+            "mount --bind etc/passwd /etc/passwd && mount --bind etc/group /etc/group && "
+            'mount -t overlay overlay -o lowerdir=/mnt/root/usr:/usr /usr && cd / && exec "$@"'
+        )
         return ["unshare", "-m", "sh", "-c", script, str(BASE), *command]
 
     def _lay_out(self) -> None:
-        for name in ("log", "mail", "etc", "tls", "postfix/etc", "postfix/spool", "postfix/data", "dovecot/run",
-                     "dovecot/state"):
+        for name in (
+            "log",
+            "mail",
+            "etc",
+            "tls",
+            "postfix/etc",
+            "postfix/spool",
+            "postfix/data",
+            "dovecot/run",
+            "dovecot/state",
+        ):
             (BASE / name).mkdir(parents=True, exist_ok=True)
-        for folder, mode in (("active", 0o700), ("bounce", 0o700), ("corrupt", 0o700), ("defer", 0o700),
-                             ("deferred", 0o700), ("flush", 0o700), ("hold", 0o700), ("incoming", 0o700),
-                             ("private", 0o700), ("saved", 0o700), ("trace", 0o700), ("pid", 0o755), ("public", 0o710),
-                             ("maildrop", 0o730)):
+        for folder, mode in (
+            ("active", 0o700),
+            ("bounce", 0o700),
+            ("corrupt", 0o700),
+            ("defer", 0o700),
+            ("deferred", 0o700),
+            ("flush", 0o700),
+            ("hold", 0o700),
+            ("incoming", 0o700),
+            ("private", 0o700),
+            ("saved", 0o700),
+            ("trace", 0o700),
+            ("pid", 0o755),
+            ("public", 0o710),
+            ("maildrop", 0o730),
+        ):
             path = BASE / "postfix/spool" / folder
             path.mkdir(exist_ok=True)
             path.chmod(mode)
@@ -126,8 +155,11 @@ class Peer(Server):
                 if sock.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(0.05)
-        logs = "".join((BASE / "log" / n).read_text()[-1500:] for n in ("start.log", "dovecot.log", "postfix.log")
-                       if (BASE / "log" / n).exists())
+        logs = "".join(
+            (BASE / "log" / n).read_text()[-1500:]
+            for n in ("start.log", "dovecot.log", "postfix.log")
+            if (BASE / "log" / n).exists()
+        )
         raise RuntimeError(f"port {port} did not open:\n{logs}")
 
 
@@ -142,12 +174,19 @@ def certificate(folder: Path, host: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     now = datetime.datetime.now(datetime.UTC)
-    built = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-             .serial_number(x509.random_serial_number()).not_valid_before(now)
-             .not_valid_after(now + datetime.timedelta(days=90))
-             .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-             .sign(key, hashes.SHA256()))
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=90))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
     (folder / "cert.pem").write_bytes(built.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     (folder / "key.pem").chmod(0o600)

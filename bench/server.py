@@ -20,6 +20,7 @@ class Server:
     domain: str
     ports: dict[str, int]
     group: Group
+    ready_after: float = 0.0  # seconds from the start until every port answered
 
     def start(self) -> None:
         raise NotImplementedError
@@ -31,8 +32,13 @@ class Server:
         """(login, password) of the i-th or the named account."""
         raise NotImplementedError
 
-    def accounts(self, names: Iterable[int | str]) -> None:
-        """Make sure that these accounts exist."""
+    def restart(self) -> None:
+        """Stop and start again; returns when every port answers."""
+        self.stop()
+        self.start()
+
+    def accounts(self, names: Iterable[int | str], beside: str = "") -> None:
+        """Make sure that these accounts exist, in the database of the account `beside` where that is given."""
 
     def folder_files(self, login: str, folder: str) -> Path:
         """The files that hold this folder: what a cold run drops from the page cache."""

@@ -33,7 +33,8 @@ DEST = HERE.parents[1] / ".cache" / "clients"
 LAYOUT = 5  # raised when the wrappers or the tree change shape: an older tree is unpacked again
 # The C library and what must agree with it stay the host's: a second one in one process does not work.
 HOST_ONLY = re.compile(
-    r"^(libc6|libc-bin|libc6-.*|libcrypt1|perl-base|dpkg|apt|libgcc-s1|gcc-\d+-base|base-files|debconf)$")
+    r"^(libc6|libc-bin|libc6-.*|libcrypt1|perl-base|dpkg|apt|libgcc-s1|gcc-\d+-base|base-files|debconf)$"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ CLIENTS = {
     "postfix": Client(("postfix",), "usr/sbin/postconf", ("-d", "-h", "mail_version")),
     "dovecot": Client(
         ("dovecot-core", "dovecot-imapd", "dovecot-lmtpd", "dovecot-pop3d", "dovecot-fts-xapian"),
-        "usr/sbin/dovecot", ("--version",)),
+        "usr/sbin/dovecot",
+        ("--version",),
+    ),
     "msmtp": Client(("msmtp",), "usr/bin/msmtp", ("--version",)),
 }
 
@@ -84,9 +87,20 @@ class Apt:
         for folder in (self.lists / "partial", self.cache / "archives" / "partial"):
             folder.mkdir(parents=True, exist_ok=True)
         self.options = [
-            "-o", f"Dir::State::lists={self.lists}/", "-o", f"Dir::Cache={self.cache}/",
-            "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=", "-o", "Acquire::Retries=2",
-            "-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::http::Timeout=30",
+            "-o",
+            f"Dir::State::lists={self.lists}/",
+            "-o",
+            f"Dir::Cache={self.cache}/",
+            "-o",
+            "Debug::NoLocking=1",
+            "-o",
+            "APT::Sandbox::User=",
+            "-o",
+            "Acquire::Retries=2",
+            "-o",
+            "APT::Get::AllowUnauthenticated=false",
+            "-o",
+            "Acquire::http::Timeout=30",
         ]
 
     def __call__(self, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -157,8 +171,10 @@ def perl_paths(root: Path) -> list[str]:
 def environment(root: Path, kind: str) -> dict[str, str]:
     """The variables that make one command of the tree find the rest of the tree."""
     triple = f"{platform.machine()}-linux-gnu"
-    env = {"LD_LIBRARY_PATH": ":".join(library_paths(root)),
-           "SASL_PATH": f"{root}/usr/lib/{triple}/sasl2:/usr/lib/{triple}/sasl2"}
+    env = {
+        "LD_LIBRARY_PATH": ":".join(library_paths(root)),
+        "SASL_PATH": f"{root}/usr/lib/{triple}/sasl2:/usr/lib/{triple}/sasl2",
+    }
     if kind == "perl":
         env["PERL5LIB"] = ":".join(perl_paths(root))
     if kind == "python":
@@ -268,9 +284,19 @@ def fetch(dest: Path, names: list[str]) -> dict[str, str]:
         found = start(name, client, wrap(name, client, dest / "root", dest / "bin"), scratch)
         clients[name] = packages.get(client.packages[0], found)
     shutil.rmtree(scratch, ignore_errors=True)
-    state_file.write_text(json.dumps(
-        {"layout": LAYOUT, "system": system(), "root": str(dest / "root"), "clients": clients,
-         "packages": {**state.get("packages", {}), **packages}}, indent=1) + "\n")
+    state_file.write_text(
+        json.dumps(
+            {
+                "layout": LAYOUT,
+                "system": system(),
+                "root": str(dest / "root"),
+                "clients": clients,
+                "packages": {**state.get("packages", {}), **packages},
+            },
+            indent=1,
+        )
+        + "\n"
+    )
     return clients
 
 

@@ -1,0 +1,243 @@
+"""One big folder: listing, bodies, changes, search, and what moves and removes messages."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+import uvloop
+
+from bench.corpus import message
+from bench.meter import Span
+from bench.rows import Figure, Goal, Row, Scale, at_least, at_most, rate
+from bench.server import Server
+from bench.wire import BulkImap, imap
+
+BATCH = 100
+META = b"FETCH 1:* (ENVELOPE BODYSTRUCTURE)"
+WARM = (("FLAGS", b"FETCH 1:* FLAGS"), ("ENVELOPE BODYSTRUCTURE", META), ("BODY.PEEK[]", b"FETCH 1:* BODY.PEEK[]"))
+
+
+def fill(server: Server, name: str, folder: str, count: int, size: int | None = None) -> None:
+    """Bring a folder to `count` messages (what an earlier row left there counts)."""
+    server.accounts([name])
+    session = BulkImap(server.ports["imaps"], server.login(name))
+    have = max(0, session.count(folder))
+    if not have:
+        session.create(folder)
+    for start in range(have, count, BATCH):
+        session.append(folder, [message(i, size=size) for i in range(start, min(count, start + BATCH))])
+    session.close()
+
+
+def timed(server: Server, session: BulkImap, op: str, n: int, line: bytes) -> Figure:
+    with Span(server.group) as span:
+        session.cmd(line)
+    return Figure(op, n, span.wall, span.cpu, span.gen, {"mb_per_s": session.bytes / 1e6 / span.wall})
+
+
+def fetch_row(name: str, folder: str, full: int, quick: int) -> Row:
+    def prepare(server: Server, scale: Scale) -> None:
+        fill(server, "big", folder, scale(full, quick))
+        session = BulkImap(server.ports["imaps"], server.login("big"), folder)
+        for _, line in WARM:
+            session.cmd(line)
+        session.close()
+
+    def measure(server: Server, scale: Scale) -> list[Figure]:
+        n, login = scale(full, quick), server.login("big")
+        session = BulkImap(server.ports["imaps"], login, folder)
+        figures = [timed(server, session, f"FETCH {what}, {full:,} warm", n, line) for what, line in WARM]
+        session.close()
+        server.evict(login[0], folder)
+        with Span(server.group) as span:
+            session = BulkImap(server.ports["imaps"], login, folder)
+        figures.append(Figure(f"LOGIN SELECT, {full:,} cold", 1, span.wall, span.cpu, span.gen))
+        for what, line in WARM:
+            server.evict(login[0], folder)
+            figures.append(timed(server, session, f"FETCH {what}, {full:,} cold", n, line))
+        session.close()
+        return figures
+
+    goals: list[Goal] = []
+    for state, meta in (("warm", 2), ("cold", 5)):
+        goals += rate(f"FETCH ENVELOPE BODYSTRUCTURE, {full:,} {state}", meta)
+    goals += [*rate(f"FETCH FLAGS, {full:,} warm", 0.3), *rate(f"FETCH BODY.PEEK[], {full:,} warm", 1)]
+    return Row(name, f"FETCH 1:* of {full:,}", measure, prepare, tuple(goals))
+
+
+FETCH10K = fetch_row("fetch10k", "b10k", 10_000, 10_000)
+FETCH100K = fetch_row("fetch100k", "b100k", 100_000, 20_000)
+
+# ---------------------------------------------------------------- CHANGEDSINCE
+
+CHANGED = "CHANGEDSINCE after one change in 100,000"
+
+
+def modseq(session: BulkImap, folder: str) -> int:
+    found = re.search(rb"HIGHESTMODSEQ (\d+)", session.cmd(b'STATUS "%s" (HIGHESTMODSEQ)' % folder.encode(), keep=True))
+    assert found
+    return int(found.group(1))
+
+
+def changed(server: Server, scale: Scale) -> list[Figure]:
+    n = scale(100_000, 20_000)
+    session = BulkImap(server.ports["imaps"], server.login("big"), "b100k")
+    session.cmd(b"ENABLE CONDSTORE")
+    walls, cpu, gen = [], 0.0, 0.0
+    for i in range(20):
+        at = modseq(session, "b100k")
+        session.cmd(b"STORE %d %cFLAGS (\\Flagged)" % (n // 2, b"+-"[i % 2]))
+        with Span(server.group) as span:
+            answer = session.cmd(b"FETCH 1:* (FLAGS) (CHANGEDSINCE %d)" % at, keep=True)
+        assert answer.count(b"FETCH (") == 1, answer[:300]
+        walls.append(span.wall)
+        cpu, gen = cpu + span.cpu, gen + span.gen
+    session.close()
+    wall = sorted(walls)[len(walls) // 2]
+    return [Figure(CHANGED, 1, wall, cpu / len(walls), gen / len(walls), {"ms": wall * 1e3})]
+
+
+CHANGEDSINCE = Row("changed", "CHANGEDSINCE", changed, FETCH100K.prepare, (at_most(CHANGED, "ms", 3),))
+
+# ---------------------------------------------------------------- SEARCH
+
+
+def prepare_search(server: Server, scale: Scale) -> None:
+    FETCH100K.prepare(server, scale)
+    server.index(server.login("big")[0], "b100k")
+    session = BulkImap(server.ports["imaps"], server.login("big"), "b100k")
+    session.cmd(b"SEARCH TEXT warmup")
+    session.close()
+
+
+def search(server: Server, scale: Scale) -> list[Figure]:
+    n = scale(100_000, 20_000)
+    session = BulkImap(server.ports["imaps"], server.login("big"), "b100k")
+    walls, figures = [], []
+    with Span(server.group) as all_:
+        for _ in range(5):
+            began = time.perf_counter()
+            answer = session.cmd(b"UID SEARCH TEXT xyzzyrare", keep=True)
+            walls.append(time.perf_counter() - began)
+    hits = len(re.findall(rb" \d+", answer.split(b"\r\n")[0]))
+    want = len(range(0, n, 100))  # the corpus puts the word into one of a hundred
+    wall = sorted(walls)[len(walls) // 2]
+    figures.append(
+        Figure(
+            "SEARCH TEXT in 100,000",
+            1,
+            wall,
+            all_.cpu / 5,
+            all_.gen / 5,
+            {"ms": wall * 1e3, "hits": hits, "recall": hits / want},
+        )
+    )
+    for op, line in (
+        ("SEARCH FROM", b'UID SEARCH FROM "eye"'),
+        ("SEARCH SINCE", b"UID SEARCH SINCE 1-Jan-2025"),
+        ("SORT (SUBJECT)", b"UID SORT (SUBJECT) UTF-8 ALL"),
+        ("THREAD REFERENCES", b"UID THREAD REFERENCES UTF-8 ALL"),
+    ):
+        figures.append(timed(server, session, f"{op} of 100,000", n, line))
+    session.close()
+    return figures
+
+
+SEARCH = Row(
+    "search",
+    "SEARCH",
+    search,
+    prepare_search,
+    (*rate("SEARCH TEXT in 100,000", 1), at_least("SEARCH TEXT in 100,000", "recall", 1.0)),
+)
+
+# ---------------------------------------------------------------- COPY MOVE STORE EXPUNGE
+
+
+def empty(session: BulkImap, folder: str) -> None:
+    session.cmd(b'SELECT "%s"' % folder.encode())
+    if session.count(folder) > 0:
+        session.cmd(b"STORE 1:* +FLAGS.SILENT (\\Deleted)")
+        session.cmd(b"EXPUNGE")
+
+
+def prepare_changes(server: Server, scale: Scale) -> None:
+    fill(server, "big", "b10k", 10_000)
+    session = BulkImap(server.ports["imaps"], server.login("big"))
+    for folder in ("scratch", "target"):
+        session.create(folder)
+        empty(session, folder)
+    session.close()
+
+
+def changes(server: Server, scale: Scale) -> list[Figure]:
+    session = BulkImap(server.ports["imaps"], server.login("big"), "b10k")
+    figures = [
+        timed(server, session, "STORE 1:* of 10,000", 10_000, b"STORE 1:* +FLAGS (\\Flagged)"),
+        timed(server, session, "COPY 1,000", 1000, b"COPY 1:1000 scratch"),
+    ]
+    session.cmd(b"STORE 1:* -FLAGS.SILENT (\\Flagged)")
+    session.cmd(b"SELECT scratch")
+    figures.append(timed(server, session, "MOVE 1,000", 1000, b"MOVE 1:1000 target"))
+    session.cmd(b"SELECT target")
+    session.cmd(b"STORE 1:* +FLAGS.SILENT (\\Deleted)")
+    figures.append(timed(server, session, "EXPUNGE 1,000", 1000, b"EXPUNGE"))
+    assert session.count("target") == 0
+    session.close()
+    return figures
+
+
+CHANGES = Row(
+    "changes",
+    "COPY, MOVE, STORE 1:*, EXPUNGE",
+    changes,
+    prepare_changes,
+    tuple(goal for op in ("STORE 1:* of 10,000", "COPY 1,000", "MOVE 1,000", "EXPUNGE 1,000") for goal in rate(op, 1)),
+)
+
+# ---------------------------------------------------------------- APPEND
+
+
+async def appends(server: Server, conns: int, total: int, op: str) -> Figure:
+    sessions = [await imap(server.ports["imaps"], server.login("big")) for _ in range(conns)]
+    todo = iter([message(5_000_000 + i, size=8192) for i in range(total)])
+
+    async def worker(number: int) -> None:
+        for data in todo:
+            await sessions[number].append(b"scratch", data)
+
+    with Span(server.group) as span:
+        await asyncio.gather(*(worker(i) for i in range(conns)))
+    for session in sessions:
+        session.close()
+    return Figure(op, total, span.wall, span.cpu, span.gen)
+
+
+def append(server: Server, scale: Scale) -> list[Figure]:
+    figures = [
+        uvloop.run(appends(server, 1, scale(1000, 300), "APPEND 8 KB, 1 connection")),
+        uvloop.run(appends(server, 10, scale(1000, 300), "APPEND 8 KB, 10 connections")),
+    ]
+    session = BulkImap(server.ports["imaps"], server.login("big"))
+    empty(session, "scratch")
+    session.close()
+    return figures
+
+
+def prepare_append(server: Server, scale: Scale) -> None:
+    server.accounts(["big"])
+    session = BulkImap(server.ports["imaps"], server.login("big"))
+    session.create("scratch")
+    empty(session, "scratch")
+    session.close()
+
+
+APPEND = Row(
+    "append",
+    "APPEND 8 KB",
+    append,
+    prepare_append,
+    (*rate("APPEND 8 KB, 1 connection", 1.5), *rate("APPEND 8 KB, 10 connections", 6)),
+)

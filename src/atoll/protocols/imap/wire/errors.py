@@ -1,0 +1,15 @@
+"""protocols.imap.wire.errors -- what is wrong with a command.
+
+Bad    the command is not IMAP: answered BAD. The text is for the peer and says nothing of ours.
+"""
+
+from __future__ import annotations
+
+
+class Bad(Exception):
+    """A command out of syntax [RFC 9051 §7.1.3]. code: a response code or ""."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code

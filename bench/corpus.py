@@ -1,7 +1,7 @@
-"""corpus(7): the messages of every measurement: message number i is the same bytes everywhere, always.
+"""corpus(7): the messages of every measurement; message number i is always the same bytes.
 
-Out:   CRLF lines, no line that starts with a dot; 2 to 30 KB (45 % multipart/alternative, 25 % with a base64 attachment,
-       30 % plain; a third are replies with References; 1 % hold the word "xyzzyrare") or plain text of a given size.
+Out:   CRLF lines; 2 to 30 KB (45 % multipart/alternative, 25 % with a base64 attachment, 30 % plain; a third are
+       replies with References; 1 % hold the word "xyzzyrare") or plain text of a given size.
 Not:   what breaks parsers: that is in tests/attacks.
 """
 
@@ -12,8 +12,10 @@ import random
 import time
 
 _POOL: tuple[list[str], bytes, bytes] | None = None
-FIRST = "Anna Ben Carla Dmitri Elena Farid Grace Hiro Ines Jonas Katrin Liam Maya Nils Olga Pavel Rosa Sven Tara Umar"
-LAST = "Abel Berger Costa Dahl Engel Fischer Garcia Huang Ivanov Jansen Keller Lopez Meyer Novak Olsen Petit Rossi Silva"
+FIRST = "Anna Ben Carla Dmitri Elena Farid Grace Hiro Ines Jonas Kat Liam Maya Nils Olga Pavel Rosa Sven Tara Umar"
+LAST = (
+    "Abel Berger Costa Dahl Engel Fischer Garcia Huang Ivanov Jansen Keller Lopez Meyer Novak Olsen Petit Rossi Silva"
+)
 ONSETS = "b c d f g h j k l m n p r s t v w z st tr pl"
 RIMES = "a e i o u an er is"
 _FIRST, _LAST = FIRST.split(), LAST.split()
@@ -24,8 +26,6 @@ def _pool(seed: int = 7) -> tuple[list[str], bytes, bytes]:
     if _POOL is None:
         rnd = random.Random(seed)
         sylls = [a + b for a in ONSETS.split() for b in RIMES.split()]
-            a + b for a in ["b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "st", "tr", "pl"] for b in ["a", "e", "i", "o", "u", "an", "er", "is"]
-        ]
         vocab = ["".join(rnd.choices(sylls, k=rnd.choice((1, 2, 2, 3)))) for _ in range(6000)]
         lines, line = [], []
         for word in rnd.choices(vocab, weights=[1 / (i + 5) for i in range(len(vocab))], k=200_000):

@@ -1,6 +1,6 @@
 """meter(7): what a server used while it was measured: CPU time of all its processes, and their memory.
 
-In:    processes started through `Group.spawn`: an accounting group of the kernel where we may make one, else their trees.
+In:    processes started through `Group.spawn`: an accounting group of the kernel, or their trees.
 Out:   CPU seconds (nanosecond counter of the group, or clock ticks), memory in bytes as RSS, PSS and private.
 Fails: raises OSError where /proc or the group cannot be read.
 Not:   what the kernel does on nobody's account (softirq, writeback threads).

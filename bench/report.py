@@ -69,9 +69,9 @@ def lines(row: Row, found: Medians) -> Iterable[str]:
 HEAD = """# Performance
 
 Measured by `make bench` (bench/run.py): Atoll in its default processes beside Debian's Postfix and Dovecot (Maildir,
-fts-xapian, their durable defaults), on one machine, in one run, the sides taking turns; medians of the runs. Clients speak
-IMAP over TLS to both. CPU is that of all processes of the server and is the figure that survives a noisy machine: trust it
-and the ratios of one run, not absolute rates. Memory is PSS. One row alone: `bench/run.py ROW --quick`.
+fts-xapian, their durable defaults), on one machine, in one run, the sides taking turns; medians of the runs. Clients
+speak IMAP over TLS to both. CPU is that of all processes of the server and is the figure that survives a noisy machine:
+trust it and the ratios of one run, not absolute rates. Memory is PSS. One row alone: `bench/run.py ROW --quick`.
 """
 
 

@@ -42,7 +42,7 @@ class Flag(IntFlag):
 
 
 class WellKnown(IntEnum):
-    """Folders with a meaning. INBOX to OUTBOX are made with the mailbox, as are the hidden ones."""
+    """Folders with a meaning. INBOX to ARCHIVE are made with the mailbox, as are the hidden ones."""
 
     NONE = 0
     ROOT = 1

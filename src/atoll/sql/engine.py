@@ -1,0 +1,102 @@
+"""The door: what the rest of Atoll may ask of a database engine.
+
+In     common SQL (STORE 4, "Dialect door") with ? for values; tuples.
+Out    tuples, lists of them; SqlError for every failure of the engine.
+Not    an ORM. Nothing outside sql/ names an engine; roles/ choose one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+Value = int | float | str | bytes | None
+Record = tuple[Any, ...]
+
+
+class Connection(Protocol):
+    """One connection; used by one thread at a time."""
+
+    def all(self, text: str, values: Sequence[Value] = ()) -> list[Record]:
+        """Every row."""
+
+    def one(self, text: str, values: Sequence[Value] = ()) -> Record | None:
+        """The first row."""
+
+    def each(self, text: str, values: Sequence[Value] = ()) -> Iterator[Record]:
+        """Rows one after another; exhaust or drop it before the transaction ends."""
+
+    def run(self, text: str, values: Sequence[Value] = ()) -> int:
+        """Rows changed."""
+
+    def many(self, text: str, rows: Iterable[Sequence[Value]]) -> None:
+        """The statement once for each row, as cheaply as the engine can."""
+
+    def script(self, text: str) -> None:
+        """Several statements; for schemas."""
+
+    def has_table(self, name: str) -> bool: ...
+
+    def begin(self) -> None:
+        """A write transaction; waits for the write lock (Locked)."""
+
+    def begin_read(self) -> None:
+        """A snapshot; end it within a second."""
+
+    def commit(self) -> None:
+        """Durable when it returns; InDoubt otherwise."""
+
+    def rollback(self) -> None:
+        """Undo; harmless outside a transaction."""
+
+    def savepoint(self, name: str) -> None: ...
+
+    def release(self, name: str) -> None: ...
+
+    def rollback_to(self, name: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Database(Protocol):
+    """One open database: a writer, a reader, upkeep."""
+
+    path: Path
+    writer: Connection
+    reader: Connection
+
+    def log_size(self) -> int:
+        """Octets of write-ahead log that a checkpoint could fold back."""
+
+    def checkpoint(self, *, restart: bool) -> None:
+        """Fold the log back; restart: also begin it anew (only between groups). From a helper thread."""
+
+    def backup(self, target: Path, pages: int = 256) -> Iterator[tuple[int, int]]:
+        """Copy into a new file step by step: (done, of) pages. From a helper thread; writing goes on meanwhile."""
+
+    def structure_errors(self) -> list[str]:
+        """What the engine's own check finds; from a helper thread."""
+
+    def size(self) -> int:
+        """Octets on disk, log included."""
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """Opens databases."""
+
+    name: str
+
+    def open(self, path: Path, *, create: bool = True) -> Database:
+        """Takes the lock file; Broken, Locked."""
+
+    def schema(self, text: str) -> str:
+        """The engine's words for a schema written in ours."""
+
+    def copy_for_migration(self, database: Database) -> Database | None:
+        """A copy to migrate on, or None when this engine changes in place (PostgreSQL)."""
+
+    def switch_in(self, old: Database, new: Database) -> Database:
+        """The migrated copy takes the old one's place; what is open now."""

@@ -47,33 +47,27 @@ def section(data: bytes, path: tuple[int, ...], limits: ScanLimits = DEFAULT) ->
 
 def find_part(root: Node, path: tuple[int, ...]) -> Part | None:
     """As `section`, on a tree that is at hand."""
-    node = root
     if not path:
         return _part(root, (root.start, root.end), None, root)
+    node: Node = root
+    holder: Node | None = root  # whose parts the next number counts
     for number in path:
-        # A message/rfc822 part is transparent: its numbers are those of the message inside.
-        holder = node.children[0] if node.kind == MESSAGE else node
+        if holder is None:
+            return None
         if holder.kind == MULTIPART:
             if not 1 <= number <= len(holder.children):
                 return None
             node = holder.children[number - 1]
-        elif number == 1 and (holder is root or node.kind == MESSAGE):
-            node = _Single(holder).node
+        elif number == 1:
+            node = holder  # part 1 of a message that is no multipart is its own body
         else:
             return None
+        if node.kind == MESSAGE:
+            holder = node.children[0]
+        else:
+            holder = node if node.kind == MULTIPART and node is not holder else None
     inner = node.children[0] if node.kind == MESSAGE else None
     return _part(node, (node.body, node.end), (node.start, node.body), inner)
-
-
-class _Single:
-    """Part 1 of a message that is no multipart is its own body: a copy that cannot be entered once more as a root."""
-
-    def __init__(self, holder: Node) -> None:
-        node = Node(holder.start)
-        node.body, node.end, node.fields, node.kind = holder.body, holder.end, holder.fields, holder.kind
-        node.maintype, node.subtype, node.params = holder.maintype, holder.subtype, holder.params
-        node.children = holder.children
-        self.node = node
 
 
 def _part(node: Node, body: Span, mime: Span | None, message: Node | None) -> Part:

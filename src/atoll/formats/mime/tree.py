@@ -88,7 +88,7 @@ class _Builder:
 
     def run(self) -> Node:
         data = self._data
-        pos = self._enter(0, _PLAIN_TEXT, root=True)
+        pos = max(self._enter(0, _PLAIN_TEXT, root=True) - 1, 0)
         root = self._path[0]
         budget = self._limits.candidates
         while self._active and budget:

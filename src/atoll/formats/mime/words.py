@@ -17,7 +17,10 @@ from functools import lru_cache
 _WORD = re.compile(rb"=\?([^?\s*]{1,60})(?:\*[^?\s]{0,30})?\?([bBqQ])\?([^?]*)\?=")
 _QESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 _REFUSED = frozenset(
-    ["utf_7", "unicode_escape", "raw_unicode_escape", "idna", "punycode", "undefined", "mbcs", "oem", "palmos", "charmap", "base64", "bz2", "hex", "quopri", "rot_13", "uu", "zlib"]
+    {
+        *("utf_7", "unicode_escape", "raw_unicode_escape", "idna", "punycode", "undefined", "mbcs", "oem", "palmos"),
+        *("charmap", "base64", "bz2", "hex", "quopri", "rot_13", "uu", "zlib"),
+    }
 )
 _ALIASES = {
     "iso-8859-1": "cp1252",

@@ -154,6 +154,16 @@ async def test_a_call_in_flight_when_the_server_goes_is_temporary_and_not_repeat
     assert service.asked == ["once", "other"]
 
 
+async def test_a_question_that_may_be_repeated_is(service: Service, client: RpcClient) -> None:
+    waiting = asyncio.create_task(client.call("say", Say("twice", 0.3), Say, repeat=True))
+    while not service.asked:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await service.stop()
+    await service.start()
+    assert (await waiting).text == "twice!"
+    assert service.asked == ["twice", "twice"]
+
+
 async def test_time_out(client: RpcClient) -> None:
     with pytest.raises(RpcError) as error:
         await client.call("say", Say("late", 2), Say, within=0.05)

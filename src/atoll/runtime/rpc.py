@@ -6,7 +6,7 @@ Out    frames: 4-byte big-endian length (<= 8 MiB) + msgpack of a list. First fr
        [id, 1, [code, text]]; push [0, op, params]. Requests are pipelined; answers come in any order.
 Spec   docs/seams.md 2; ISLANDS 11.18 (greeting); admission by the kernel's word (SO_PEERCRED), never the peer's.
 Fails  RpcError(code, text). A frame out of form ends the connection. A call that was in flight when the connection
-       went is "temporary": it may or may not have been done, so it is never repeated here.
+       went is "temporary": it may or may not have been done, so only a call marked `repeat` is made again.
 Not    a public protocol: both ends are roles of one island (or the operator's own command).
 """
 
@@ -54,6 +54,13 @@ class RpcError(Exception):
         super().__init__(f"{code}: {text}" if text else code)
         self.code = code
         self.text = text
+
+
+class ConnectionLost(RpcError):
+    """The connection went while a call was in flight: it may or may not have been done."""
+
+    def __init__(self) -> None:
+        super().__init__("temporary", "connection lost")
 
 
 class Empty(msgspec.Struct):
@@ -341,7 +348,7 @@ class _ClientLink(_Link):
             self.ready.exception()
         for waiter in self.pending.values():
             if not waiter.done():
-                waiter.set_exception(RpcError("temporary", "connection lost"))
+                waiter.set_exception(ConnectionLost())
         self.pending.clear()
         self._client.lost(self)
 
@@ -351,7 +358,7 @@ class RpcClient:
 
     A call while disconnected waits, at most `timeout` seconds in all, then RpcError("temporary").
     on_push(op, params as msgpack bytes): pushes, in order. on_connect: called after each (re)connection, to subscribe
-    again. admit: which server process to believe (its pid and uid by SO_PEERCRED).
+    again; other calls wait for its end. admit: which server process to believe (its pid and uid by SO_PEERCRED).
     """
 
     def __init__(self, path: Path, *, on_push: Callable[[str, bytes], None] | None = None, timeout: float = 10,
@@ -406,21 +413,21 @@ class RpcClient:
             if link.transport.is_closing():
                 continue
             self._link = link
-            assert self._up is not None
-            self._up.set()
-            if self.on_connect is not None:
-                self._hook = asyncio.get_running_loop().create_task(self._connected(self.on_connect))
+            self._hook = asyncio.get_running_loop().create_task(self._connected(link))
             return
 
-    async def _connected(self, hook: Callable[[], Awaitable[None]]) -> None:
+    async def _connected(self, link: _ClientLink) -> None:
+        # Ordinary calls wait until the hook is through: the server knows us again before it is asked.
         try:
-            await hook()
+            if self.on_connect is not None:
+                await self.on_connect()
         except RpcError as error:
             _log.warning("subscription failed", extra={"f": {"path": self.path.name, "code": error.code}})
-            if self._link is not None:  # begin again from the connection, which then subscribes anew
-                await asyncio.sleep(0.2)
-                if self._link is not None:
-                    self._link.transport.abort()
+            await asyncio.sleep(0.2)
+            link.transport.abort()  # begin again from the connection
+            return
+        if self._link is link and self._up is not None:
+            self._up.set()
 
     def pushed(self, op: str, params: bytes) -> None:
         """The link's way in: a push arrived."""
@@ -436,11 +443,21 @@ class RpcClient:
             if not self._closed:
                 self.start()
 
-    async def call(self, op: str, params: msgspec.Struct, result: type[T], within: float | None = None) -> T:
-        """Ask and wait for the answer; RpcError when it is an error, comes not `within` seconds, or is out of type."""
+    async def call(self, op: str, params: msgspec.Struct, result: type[T], within: float | None = None, *,
+                   repeat: bool = False) -> T:
+        """Ask and wait for the answer; RpcError when it is an error, comes not `within` seconds, or is out of type.
+
+        repeat: asking twice does no harm, so ask again when the connection goes.
+        """
         try:
             async with asyncio.timeout(self.timeout if within is None else within):
-                raw = await self._ask(op, params)
+                while True:
+                    try:
+                        raw = await self._ask(op, params)
+                        break
+                    except ConnectionLost:
+                        if not repeat:
+                            raise
         except TimeoutError:
             raise RpcError("temporary", "no answer in time") from None
         try:
@@ -448,8 +465,11 @@ class RpcClient:
         except msgspec.DecodeError as error:
             raise RpcError("temporary", f"answer out of form: {_public(error)}") from None
 
+    def _ready(self) -> bool:
+        return (self._up is not None and self._up.is_set()) or asyncio.current_task() is self._hook
+
     async def _ask(self, op: str, params: msgspec.Struct) -> msgspec.Raw:
-        while self._link is None:
+        while self._link is None or not self._ready():
             if self._closed:
                 raise RpcError("gone", "closed")
             self.start()

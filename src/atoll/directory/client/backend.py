@@ -60,15 +60,16 @@ class Backend(Feed):
             self._addresses.clear()
 
     async def _key(self, instance: str) -> bytes:
-        return (await self.rpc.call("audience", wire.Audience(instance), wire.AudienceKey)).key
+        return (await self.rpc.call("audience", wire.Audience(instance), wire.AudienceKey, repeat=True)).key
 
     async def audience(self, instance: str) -> bytes:
         """Our own token key, 32 bytes; fresh for each start of ours and of the directory.
 
         instance: our role's name and start id, "mailbox-1.4f9c".
         """
+        key = await self._key(instance)
         self._instance = instance
-        return await self._key(instance)
+        return key
 
     async def verifier(self, instance: str, protocol: str) -> TokenVerifier:
         """A verifier for tokens of one protocol that follows key changes and revocations by itself."""
@@ -82,7 +83,7 @@ class Backend(Feed):
         known = self._mailboxes.get(mailbox)
         if isinstance(known, Missing):
             generation = self._generation
-            known = (await self.rpc.call("mailbox", wire.MailboxId(mailbox), wire.Mailbox)).info
+            known = (await self.rpc.call("mailbox", wire.MailboxId(mailbox), wire.Mailbox, repeat=True)).info
             if generation == self._generation:
                 self._mailboxes.put(mailbox, known)
         if known is None:
@@ -95,30 +96,31 @@ class Backend(Feed):
         if not isinstance(known, Missing):
             return known
         generation = self._generation
-        info = (await self.rpc.call("mailbox_of", wire.Address(address), wire.Mailbox)).info
+        info = (await self.rpc.call("mailbox_of", wire.Address(address), wire.Mailbox, repeat=True)).info
         if generation == self._generation:
             self._addresses.put(address, info)
         return info
 
     async def may_send_as(self, user: bytes, address: str) -> bool:
         """May this user write in the name of this address (envelope sender, From)?"""
-        return (await self.rpc.call("may_send_as", wire.SendAs(user, address), wire.YesNo)).yes
+        return (await self.rpc.call("may_send_as", wire.SendAs(user, address), wire.YesNo, repeat=True)).yes
 
     async def owner_epoch(self, database: str, at_least: int = 0) -> int:
         """The next epoch of a database: higher than any given out before and not below `at_least`; durable.
 
         A database that the directory does not know becomes one of the asking process.
         """
-        return (await self.rpc.call("owner_epoch", wire.OwnerEpoch(database, at_least), wire.Epoch)).epoch
+        return (await self.rpc.call("owner_epoch", wire.OwnerEpoch(database, at_least), wire.Epoch, repeat=True)).epoch
 
     async def databases(self, backend: str) -> list[DatabaseInfo]:
         """The databases of a process ("mailbox-1")."""
-        return (await self.rpc.call("databases", wire.Databases(backend), wire.DatabaseList)).databases
+        return (await self.rpc.call("databases", wire.Databases(backend), wire.DatabaseList, repeat=True)).databases
 
     async def exchange(self, sid: str, user: bytes, mailbox: bytes) -> SignedIn:
         """A token for a mailbox of another process, for a live session that we hold; Refused."""
         try:
-            verdict = await self.rpc.call("exchange", wire.Exchange(sid, user, mailbox), wire.Verdict)
+            verdict = await self.rpc.call("exchange", wire.Exchange(sid, user, mailbox), wire.Verdict,
+                                          repeat=True)
         except RpcError:
             raise Refused("temporary", "The directory is not available", 5.0) from None
         if verdict.signed is None:

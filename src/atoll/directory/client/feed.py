@@ -106,7 +106,7 @@ class Feed:
         self._asking[address] = future
         generation = self._generation
         try:
-            answer = await self.rpc.call("recipient", wire.Address(address), wire.Recipient)
+            answer = await self.rpc.call("recipient", wire.Address(address), wire.Recipient, repeat=True)
         except BaseException as error:
             future.set_exception(error if isinstance(error, RpcError) else RpcError("temporary", "asker left"))
             future.exception()  # nobody else may be waiting
@@ -124,7 +124,7 @@ class Feed:
         if known is not MISSING:
             return bool(known)
         generation = self._generation
-        answer = await self.rpc.call("is_local_domain", wire.Domain(domain), wire.YesNo)
+        answer = await self.rpc.call("is_local_domain", wire.Domain(domain), wire.YesNo, repeat=True)
         if generation == self._generation:
             self._domains.put(domain, answer.yes or None)
         return answer.yes

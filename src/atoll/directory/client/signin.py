@@ -39,7 +39,7 @@ class SignIn(Feed):
         deadline = self.clock.monotonic() + BUSY_SECONDS
         while True:
             try:
-                verdict = await self.rpc.call("password", params, wire.Verdict, within=60.0)
+                verdict = await self.rpc.call("password", params, wire.Verdict, within=60.0, repeat=True)
             except RpcError:
                 raise Refused("temporary", "Sign-in is not possible at the moment", 5.0) from None
             if verdict.signed is not None:

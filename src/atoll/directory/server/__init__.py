@@ -1,0 +1,1 @@
+"""The directory itself: its database, its rules of names, sign-in. Runs in the directory role only."""

@@ -1,0 +1,1 @@
+"""Sign-in: hashes, the lane they are computed in, what is remembered, who is slowed down."""

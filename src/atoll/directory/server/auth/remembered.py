@@ -1,0 +1,51 @@
+"""Verified credentials, remembered in the directory's memory only (PROCESSES 5).
+
+In     user id, credential epoch, protocol class, credential id, password.
+Out    "was this verified lately?". The key is a keyed digest with every field length-prefixed, so nothing here is a
+       password, one user's entry never answers for another, and a raised epoch makes the old keys unreachable.
+Not    failures: a wrong password always pays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+
+from atoll.base.clock import Clock
+
+IDLE_SECONDS = 600.0
+MOST_SECONDS = 3600.0
+ENTRIES = 20_000
+
+
+class Remembered:
+    """Successes only; least recently used goes first."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._boot_key = os.urandom(32)
+        self._rows: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def key(self, user: bytes, epoch: int, protocol: str, credential: bytes, password: bytes) -> bytes:
+        """The name under which this success is remembered; also what joins identical sign-ins in flight."""
+        digest = hashlib.blake2b(key=self._boot_key, digest_size=32)
+        for field in (user, epoch.to_bytes(8, "big"), protocol.encode(), credential, password):
+            digest.update(len(field).to_bytes(4, "big") + field)
+        return digest.digest()
+
+    def has(self, key: bytes) -> bool:
+        """Was it verified within the last 10 minutes of use, and within the hour?"""
+        row = self._rows.pop(key, None)
+        now = self._clock.monotonic()
+        if row is None or now >= row[0] or now >= row[1]:
+            return False
+        self._rows[key] = (now + IDLE_SECONDS, row[1])
+        return True
+
+    def add(self, key: bytes) -> None:
+        now = self._clock.monotonic()
+        self._rows.pop(key, None)
+        if len(self._rows) >= ENTRIES:
+            self._rows.popitem(last=False)
+        self._rows[key] = (now + IDLE_SECONDS, now + MOST_SECONDS)

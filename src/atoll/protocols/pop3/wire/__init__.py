@@ -1,0 +1,1 @@
+"""POP3 on the wire: lines in, answers out. No I/O, no clock, no store."""

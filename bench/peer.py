@@ -146,7 +146,7 @@ class Peer(Server):
         for name in ("main.cf", "master.cf", "vmaps"):
             shutil.copy(HERE / "peer/postfix" / name, BASE / "postfix/etc" / name)
         shutil.copy(HERE / "peer/dovecot/dovecot.conf", BASE / "dovecot/dovecot.conf")
-        certificate(BASE / "tls", "mta.peer.test")
+        certificate(BASE / "tls", "localhost")
 
     def _wait(self, port: int) -> None:
         deadline = time.monotonic() + 20

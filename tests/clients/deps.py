@@ -30,7 +30,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DEST = HERE.parents[1] / ".cache" / "clients"
-LAYOUT = 5  # raised when the wrappers or the tree change shape: an older tree is unpacked again
+LAYOUT = 7  # raised when the wrappers or the tree change shape: an older tree is unpacked again
 # The C library and what must agree with it stay the host's: a second one in one process does not work.
 HOST_ONLY = re.compile(
     r"^(libc6|libc-bin|libc6-.*|libcrypt1|perl-base|dpkg|apt|libgcc-s1|gcc-\d+-base|base-files|debconf)$"
@@ -175,8 +175,6 @@ def environment(root: Path, kind: str) -> dict[str, str]:
         "LD_LIBRARY_PATH": ":".join(library_paths(root)),
         "SASL_PATH": f"{root}/usr/lib/{triple}/sasl2:/usr/lib/{triple}/sasl2",
     }
-    if kind == "perl":
-        env["PERL5LIB"] = ":".join(perl_paths(root))
     if kind == "python":
         env["PYTHONPATH"] = f"{root}/usr/lib/python3/dist-packages"
         env["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -188,9 +186,12 @@ def environment(root: Path, kind: str) -> dict[str, str]:
     return env
 
 
-def interpreter(root: Path, kind: str) -> list[str]:
+def interpreter(root: Path, kind: str, script: Path) -> list[str]:
     if kind == "perl":
-        return ["/usr/bin/perl"]
+        # the script's own switches; -I, because PERL5LIB is ignored under -T
+        with script.open(errors="replace") as text:
+            switches = re.findall(r" (-\w+)", text.readline())
+        return ["/usr/bin/perl", *switches, *(f"-I{path}" for path in perl_paths(root))]
     if kind == "python":
         # Debian's own interpreter: the packages' compiled modules are made for it, not for any other python3 in PATH
         for candidate in (root / "usr/bin/python3", Path("/usr/bin/python3")):
@@ -208,7 +209,7 @@ def wrap(name: str, client: Client, root: Path, bin_: Path) -> Path:
     for key, value in env.items():
         more = f"${{{key}:+:${key}}}" if key == "LD_LIBRARY_PATH" else ""
         lines.append(f"export {key}={shlex.quote(value)}{more}")
-    lines.append("exec " + shlex.join([*interpreter(root, client.kind), str(root / client.command)]) + ' "$@"')
+    lines.append("exec " + shlex.join([*interpreter(root, client.kind, root / client.command), str(root / client.command)]) + ' "$@"')
     path = bin_ / name
     path.write_text("\n".join(lines) + "\n")
     path.chmod(0o755)

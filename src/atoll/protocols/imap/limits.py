@@ -26,6 +26,13 @@ class Limits:
     bad_commands: int = 50           # BAD answers in a row, then BYE
     read_ahead: int = 256 * 1024     # pipelined bytes kept while a command runs
 
+    def literal_limit(self, head: bytes) -> tuple[int, int]:
+        """How large the next literal and the whole command may be: only APPEND carries messages."""
+        words = head[:80].split(b" ", 2)
+        if len(words) > 1 and words[1].upper() == b"APPEND":
+            return self.append, self.append_command
+        return self.literal, self.command
+
 
 PRE_AUTH_LINE = 8 * 1024
 """Bytes of a line, and of a literal, before sign-in (PROCESSES 6); LITERAL- promises 4096 [RFC 7888 §5]."""

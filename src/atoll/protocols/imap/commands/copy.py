@@ -1,0 +1,81 @@
+"""COPY, UID COPY [RFC 9051 §6.4.7] and MOVE, UID MOVE [RFC 9051 §6.4.8], with COPYUID [RFC 4315].
+
+Messages that another session expunged meanwhile are not copied; the rest is, all or none.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from atoll.mailbox import Folder, StoreError, UidSet
+from atoll.protocols.imap import names
+from atoll.protocols.imap.command import Ok
+from atoll.protocols.imap.commands.fetch import set_ranges
+from atoll.protocols.imap.errors import No, to_no
+from atoll.protocols.imap.selected import Selected
+from atoll.protocols.imap.types import SequenceSet, ranges_of
+from atoll.protocols.imap.wire import response
+from atoll.protocols.imap.wire.cursor import Cursor
+
+if TYPE_CHECKING:
+    from atoll.protocols.imap.session import Session
+
+
+def parse(cur: Cursor) -> tuple[SequenceSet, str]:
+    """SP sequence-set SP mailbox"""
+    cur.space()
+    messages = cur.sequence_set()
+    cur.space()
+    mailbox = cur.mailbox()
+    cur.end()
+    return messages, mailbox
+
+
+async def run(session: Session, args: tuple[SequenceSet, str], tag: bytes, *, uid: bool, move: bool) -> Ok:
+    messages, mailbox = args
+    selected = session.box
+    if move and selected.read_only:
+        raise No("READ-ONLY", "The mailbox is open read-only")
+    target = await _target(session, selected, mailbox)
+    ranges = set_ranges(selected, messages.ranges, messages.saved, uid=uid,
+                        resolved=messages.resolve(selected.uids.last_uid if uid else len(selected.uids)))
+    known = UidSet.of_ranges((start, start + count - 1) for low, high in ranges
+                             for start, count in selected.uids.within(low, high))
+    if not known:
+        return Ok("Nothing to do")
+    work = selected.access.move if move else selected.access.copy
+    placed = await work(selected.folder, known, target)
+    code = _copyuid(target, placed)
+    if not move:
+        return Ok("Copied", code)
+    if code:
+        session.write(f"* OK [{code}] Moved\r\n".encode("ascii"))  # [RFC 6851 §4.3] before the EXPUNGEs
+    return session.moved_on("Moved")
+
+
+async def _target(session: Session, selected: Selected, mailbox: str) -> Folder:
+    try:
+        access, target = await names.open_folder(session, mailbox)
+    except StoreError as error:
+        raise to_no(error, target=True) from None
+    if access.mailbox != selected.access.mailbox:
+        raise No("CANNOT", "Messages cannot be copied from one person's mailbox to another's here")
+    return target
+
+
+def _copyuid(target: Folder, placed: list[tuple[int, int]]) -> str:
+    """COPYUID uidvalidity source destination, in matching order."""
+    if not placed:
+        return ""
+    placed.sort()
+    source = response.ranges(ranges_of([old for old, _ in placed])).decode("ascii")
+    new = [new for _, new in placed]
+    destination = response.ranges(ranges_of(new)).decode("ascii")
+    return f"COPYUID {target.uidv} {source} {destination}"
+
+
+run_copy = partial(run, uid=False, move=False)
+run_uid_copy = partial(run, uid=True, move=False)
+run_move = partial(run, uid=False, move=True)
+run_uid_move = partial(run, uid=True, move=True)

@@ -1,0 +1,160 @@
+"""FETCH and UID FETCH [RFC 9051 §6.4.5], [RFC 3501 §6.4.5], CHANGEDSINCE and VANISHED [RFC 7162 §3.1.4, §3.2.6].
+
+What was computed at delivery (ENVELOPE, BODYSTRUCTURE, sizes) is copied from rows, some hundred rows a write; every
+slice of rows is short, then others have their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from atoll.mailbox import Flag, Right, Row, UidSet, Want
+from atoll.protocols.imap.bodies import Bodies
+from atoll.protocols.imap.command import Ok
+from atoll.protocols.imap.commands.select import changes
+from atoll.protocols.imap.errors import Bad
+from atoll.protocols.imap.items import Plan
+from atoll.protocols.imap.selected import Selected
+from atoll.protocols.imap.types import Fetch, Ranges, ranges_of
+from atoll.protocols.imap.wire import response
+from atoll.protocols.imap.wire.cursor import Cursor
+from atoll.protocols.imap.wire.fetch import parse_fetch
+
+if TYPE_CHECKING:
+    from atoll.protocols.imap.session import Session
+
+SLICE = 200
+BODY_SLICE = 32
+
+
+def parse(cur: Cursor) -> Fetch:
+    """SP sequence-set SP items"""
+    cur.space()
+    return parse_fetch(cur)
+
+
+async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
+    selected = session.box
+    if args.vanished and not (uid and session.enabled.qresync and args.changed_since is not None):
+        raise Bad("VANISHED needs UID FETCH, CHANGEDSINCE and ENABLE QRESYNC")
+    if args.changed_since is not None or "MODSEQ" in args.items:
+        session.enabled.condstore = True  # [RFC 7162 §3.1]
+    plan = Plan(args.items, selected, uid=uid, modseq=args.changed_since is not None)
+    ranges = message_ranges(selected, args, uid=uid)
+    if args.changed_since is not None:
+        return await _changed(session, selected, plan, args, ranges)
+    missed = False
+    asked = plan.marks_seen and not selected.read_only and bool(selected.folder.rights & Right.SEEN)
+    for rows in slices(selected, ranges, plan.want, BODY_SLICE if plan.want & Want.BODY else SLICE):
+        numbered = list(number(selected, rows))
+        seen = await _mark_seen(selected, numbered) if asked else {}
+        await _write(session, selected, plan, numbered, seen)
+    if not uid:
+        missed = sum(high - low + 1 for low, high in ranges) > plan.count
+    return Ok("Fetched", "EXPUNGEISSUED" if missed else "")  # [RFC 5530 §3]
+
+
+def message_ranges(selected: Selected, args: Fetch, *, uid: bool) -> list[tuple[int, int]]:
+    """The asked messages as ranges of uids; "$" is resolved here [RFC 9051 §6.4.4.1]."""
+    return set_ranges(selected, args.messages.ranges, args.messages.saved, uid=uid,
+                      resolved=args.messages.resolve(selected.uids.last_uid if uid else len(selected.uids)))
+
+
+def set_ranges(selected: Selected, raw: Ranges, saved: bool, *, uid: bool, resolved: Ranges) -> list[tuple[int, int]]:
+    """Ranges of uids. Sequence numbers beyond the end are an error [RFC 9051 §9 seq-number], unknown uids are not."""
+    if saved:
+        return list(selected.saved)
+    total = len(selected.uids)
+    if not uid:
+        if total == 0 or (resolved and (resolved[-1][1] > total or resolved[0][0] < 1)):
+            raise Bad("No such message")
+        return selected.uid_ranges(resolved, uids=False)
+    return [(max(low, 1), high) for low, high in resolved if high >= 1]
+
+
+def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: int) -> Iterator[list[Row]]:
+    """Rows of the ranges, at most `size` at once. Many small ranges are read together."""
+    access, folder = selected.access, selected.folder
+    last = selected.uids.last_uid
+    ranges = [(low, min(high, last)) for low, high in ranges if low <= last]
+    if len(ranges) > 4:
+        yield from _set_slices(selected, UidSet(tuple(ranges)), want, size)
+        return
+    for low, high in ranges:
+        while low <= high:
+            rows = access.rows(folder, low, high, want, size)
+            if not rows:
+                break
+            yield rows
+            if len(rows) < size and not want & Want.BODY:
+                break
+            low = rows[-1][0] + 1
+
+
+def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iterator[list[Row]]:
+    while uids:
+        rows = selected.access.rows_of(selected.folder, uids, want, size)
+        if not rows:
+            return
+        yield rows
+        last = rows[-1][0]
+        uids = UidSet(tuple((max(low, last + 1), high) for low, high in uids.ranges if high > last))
+
+
+def number(selected: Selected, rows: list[Row]) -> Iterator[tuple[int, Row]]:
+    """(position, row) of the rows that this session knows."""
+    uids = selected.uids
+    position = uid = 0
+    for row in rows:
+        position = position + 1 if row[0] == uid + 1 and position else uids.seq(row[0])
+        uid = row[0]
+        if position:
+            yield position, row
+
+
+async def _mark_seen(selected: Selected, numbered: list[tuple[int, Row]]) -> dict[int, Row]:
+    """Set \\Seen where it is not; the rows as they are now."""
+    unseen = UidSet.of(row[0] for _, row in numbered if not row[1] & Flag.SEEN)
+    if not unseen:
+        return {}
+    done = await selected.access.flags(selected.folder, unseen, "+", Flag.SEEN)
+    told = selected.told = selected.told or {}
+    told.update((row[0], row[3]) for row in done.rows)
+    return {row[0]: row for row in done.rows}
+
+
+async def _write(session: Session, selected: Selected, plan: Plan, numbered: list[tuple[int, Row]],
+                 seen: dict[int, Row]) -> None:
+    plan.count += len(numbered)
+    if not plan.bodies:
+        session.write(plan.lines(numbered))
+    else:
+        bodies = Bodies(session, selected, plan)
+        for position, row in numbered:
+            await bodies.write(position, row, seen.get(row[0]))
+        bodies.flush()
+    await session.breathe()
+
+
+async def _changed(session: Session, selected: Selected, plan: Plan, args: Fetch, ranges: list[tuple[int, int]]) -> Ok:
+    """CHANGEDSINCE reads the change log, not the folder: its cost is that of the changes."""
+    assert args.changed_since is not None
+    vanished, changed = changes(selected.access, selected.folder, selected.uids, args.changed_since, tuple(ranges))
+    if args.vanished and vanished:
+        gone = [uid for uid in vanished if not selected.uids.seq(uid)]  # those of the map are told as news
+        if gone:
+            session.write(b"* VANISHED (EARLIER) " + response.ranges(ranges_of(gone)) + b"\r\n")
+    if plan.want == Want.HOT:
+        for start in range(0, len(changed), SLICE):
+            await _write(session, selected, plan, [(seq, row) for row, seq in changed[start : start + SLICE]], {})
+        return Ok("Fetched")
+    wanted = list(ranges_of([row[0] for row, _ in changed]))
+    for rows in slices(selected, wanted, plan.want, BODY_SLICE if plan.want & Want.BODY else SLICE):
+        await _write(session, selected, plan, list(number(selected, rows)), {})
+    return Ok("Fetched")
+
+
+run_fetch = partial(run, uid=False)
+run_uid_fetch = partial(run, uid=True)

@@ -1,0 +1,195 @@
+"""LIST [RFC 9051 §6.3.9] with LIST-EXTENDED [RFC 5258], LIST-STATUS [RFC 5819], SPECIAL-USE [RFC 6154]; LSUB [RFC 3501].
+
+Folders of recoverable items are hidden: they are listed only for a pattern that begins with "Recoverable Items".
+Other people's folders are listed for a pattern that names them ("Other Users/bob@example.test/*").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from atoll.mailbox import Folder, StoreError
+from atoll.protocols.imap import names
+from atoll.protocols.imap.command import Ok
+from atoll.protocols.imap.commands.status import line as status_line
+from atoll.protocols.imap.commands.status import parse_items
+from atoll.protocols.imap.errors import Bad, No
+from atoll.protocols.imap.types import ListCommand
+from atoll.protocols.imap.wire import response
+from atoll.protocols.imap.wire.cursor import Cursor
+from atoll.protocols.imap.wire.patterns import Pattern
+
+if TYPE_CHECKING:
+    from atoll.protocols.imap.session import Session
+
+HIDDEN = "Recoverable Items"
+MAX_PATTERNS = 100
+SELECTS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
+RETURNS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
+
+
+def parse(cur: Cursor) -> ListCommand:
+    """SP [select-opts SP] mailbox SP patterns [SP RETURN (...)]"""
+    cur.space()
+    select: frozenset[str] = frozenset()
+    extended = cur.skip(b"(")
+    if extended:
+        select = frozenset(_words(cur, SELECTS))
+        cur.space()
+        if "RECURSIVEMATCH" in select and "SUBSCRIBED" not in select:
+            raise Bad("RECURSIVEMATCH needs another option")  # [RFC 5258 §3.1]
+    reference = cur.mailbox()
+    cur.space()
+    patterns: list[str] = []
+    if cur.skip(b"("):
+        extended = True
+        while not cur.skip(b")"):
+            if patterns:
+                cur.space()
+            patterns.append(cur.list_mailbox())
+            if len(patterns) > MAX_PATTERNS:
+                raise Bad("Too many patterns")
+    else:
+        patterns.append(cur.list_mailbox())
+    returns, status = set[str](), tuple[str, ...]()
+    if cur.skip(b" RETURN ("):
+        extended = True
+        returns, status = _returns(cur)
+    cur.end()
+    return ListCommand(reference, tuple(patterns), select, frozenset(returns), status, extended)
+
+
+def _words(cur: Cursor, known: frozenset[str]) -> Iterator[str]:
+    first = True
+    while not cur.skip(b")"):
+        if not first:
+            cur.space()
+        first = False
+        word = cur.word()
+        if word not in known:
+            raise Bad("Unknown LIST option")
+        yield word
+
+
+def _returns(cur: Cursor) -> tuple[set[str], tuple[str, ...]]:
+    returns: set[str] = set()
+    status: tuple[str, ...] = ()
+    first = True
+    while not cur.skip(b")"):
+        if not first:
+            cur.space()
+        first = False
+        word = cur.word()
+        if word == "STATUS":
+            cur.space()
+            status = parse_items(cur)
+        elif word in RETURNS:
+            returns.add(word)
+        else:
+            raise Bad("Unknown LIST option")
+    return returns, status
+
+
+def parse_lsub(cur: Cursor) -> ListCommand:
+    """SP mailbox SP pattern"""
+    cur.space()
+    reference = cur.mailbox()
+    cur.space()
+    pattern = cur.list_mailbox()
+    cur.end()
+    return ListCommand(reference, (pattern,), frozenset({"SUBSCRIBED"}))
+
+
+async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
+    if args.patterns == ("",) and not args.extended:
+        session.write(b'* LIST (\\Noselect) "/" ""\r\n')  # [RFC 9051 §6.3.9] what separates levels here
+        return Ok("Listed")
+    if "HIGHESTMODSEQ" in args.status:
+        session.enabled.condstore = True
+    patterns = [Pattern(args.reference + pattern) for pattern in args.patterns]
+    found = await _candidates(session, patterns)
+    above = _subscribed_above(found) if "RECURSIVEMATCH" in args.select else frozenset()
+    out: list[bytes] = []
+    for name, folder in found:
+        if not any(pattern.matches(name) for pattern in patterns):
+            continue
+        child_info = name in above
+        if not (_selected(args, folder) or child_info):
+            continue
+        out.append(_line(session, args, name, folder, child_info=child_info))
+        if args.status and _selected(args, folder):
+            out.append(status_line(session, name, folder, args.status))
+        if len(out) >= 400:
+            session.write(b"".join(out))
+            out.clear()
+            await session.breathe()
+    if out:
+        session.write(b"".join(out))
+    return Ok("Listed")
+
+
+async def run_lsub(session: Session, args: ListCommand, tag: bytes) -> Ok:
+    pattern = Pattern(args.reference + args.patterns[0])
+    found = await _candidates(session, [pattern])
+    lines: dict[str, bytes] = {}
+    for name, folder in found:
+        if not folder.subscribed:
+            continue
+        if pattern.matches(name):
+            lines[name] = b'* LSUB () "/" ' + response.mailbox(name, utf8=session.enabled.rev2)
+        elif pattern.has_percent:  # [RFC 3501 §6.3.9] "%" shows the level above a subscribed one
+            for parent in _parents(name):
+                if pattern.matches(parent) and parent not in lines:
+                    lines[parent] = b'* LSUB (\\Noselect) "/" ' + response.mailbox(parent, utf8=session.enabled.rev2)
+    if lines:
+        session.write(b"\r\n".join(lines.values()) + b"\r\n")
+    return Ok("Listed")
+
+
+async def _candidates(session: Session, patterns: list[Pattern]) -> list[tuple[str, Folder]]:
+    """Folders that a pattern could mean: one's own, and those of the people whom a pattern names."""
+    hidden = any(pattern.literal.startswith(HIDDEN) for pattern in patterns)
+    own = session.mine.folders(hidden=hidden)
+    found = [(folder.path, folder) for folder in own]
+    people: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern.literal.startswith(names.OTHER_USERS + names.DELIMITER):
+            people[pattern.literal.split(names.DELIMITER)[1]] = None
+    for address in people:
+        try:
+            access = await names.other_user(session, address)
+        except (No, StoreError):
+            continue  # not there, or not for this person: nothing to list either way
+        prefix = f"{names.OTHER_USERS}/{address}/"
+        found += [(prefix + folder.path, folder) for folder in access.folders()]
+    return found
+
+
+def _selected(args: ListCommand, folder: Folder) -> bool:
+    if "SUBSCRIBED" in args.select and not folder.subscribed:
+        return False
+    return "SPECIAL-USE" not in args.select or folder.wellknown in names.SPECIAL_USE
+
+
+def _parents(name: str) -> Iterator[str]:
+    at = name.rfind(names.DELIMITER)
+    while at > 0:
+        name = name[:at]
+        yield name
+        at = name.rfind(names.DELIMITER)
+
+
+def _subscribed_above(found: list[tuple[str, Folder]]) -> frozenset[str]:
+    return frozenset(parent for name, folder in found if folder.subscribed for parent in _parents(name))
+
+
+def _line(session: Session, args: ListCommand, name: str, folder: Folder, *, child_info: bool) -> bytes:
+    words = ["\\HasChildren" if folder.has_children else "\\HasNoChildren"]
+    if folder.subscribed and ("SUBSCRIBED" in args.returns or "SUBSCRIBED" in args.select):
+        words.append("\\Subscribed")
+    use = names.SPECIAL_USE.get(folder.wellknown)
+    if use:
+        words.append(use)
+    line = f'* LIST ({" ".join(words)}) "/" '.encode("ascii") + response.mailbox(name, utf8=session.enabled.rev2)
+    return line + (b' ("CHILDINFO" ("SUBSCRIBED"))\r\n' if child_info else b"\r\n")

@@ -1,0 +1,69 @@
+"""protocols.imap.items -- a FETCH made ready: which columns to read, how a line of it is printed.
+
+In     the items of a FETCH. Out  Plan: Want of the store, one format for all rows, the items that need the body.
+Spec   [RFC 9051 §7.5.2] (order is free), [RFC 8474 §5], [RFC 7162 §3.1.4].
+Not    bodies (bodies.py), which messages (commands/fetch.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from atoll.formats.mime import body_of
+from atoll.mailbox import Row, Want
+from atoll.protocols.imap.selected import Selected
+from atoll.protocols.imap.types import BodyItem, FetchItem
+from atoll.protocols.imap.wire import response
+
+Value = Callable[[Row], bytes | int]
+_HOT = frozenset({"FLAGS", "INTERNALDATE", "RFC822.SIZE", "UID", "MODSEQ", "EMAILID", "THREADID"})
+_COLUMNS: dict[str, tuple[bytes, Value]] = {
+    "UID": (b"UID %d", lambda row: row[0]),
+    "INTERNALDATE": (b"INTERNALDATE %b", lambda row: response.internal_date(row[6])),
+    "RFC822.SIZE": (b"RFC822.SIZE %d", lambda row: row[7]),
+    "MODSEQ": (b"MODSEQ (%d)", lambda row: row[3]),
+    "EMAILID": (b"EMAILID (M%x)", lambda row: row[4]),
+    "THREADID": (b"THREADID (T%x)", lambda row: row[5]),
+    "ENVELOPE": (b"ENVELOPE %b", lambda row: row[9]),
+    "BODYSTRUCTURE": (b"BODYSTRUCTURE %b", lambda row: row[10]),
+    "BODY": (b"BODY %b", lambda row: body_of(row[10])),
+}
+
+
+class Plan:
+    """One FETCH, ready to be used for every row. count: how many messages were answered."""
+
+    __slots__ = ("_format", "_values", "bodies", "count", "has_flags", "marks_seen", "want")
+
+    def __init__(self, items: tuple[FetchItem, ...], selected: Selected, *, uid: bool, modseq: bool) -> None:
+        names = dict.fromkeys(item for item in items if isinstance(item, str))
+        if uid:
+            names = {"UID": None} | names  # [RFC 9051 §6.4.9]
+        if modseq:
+            names["MODSEQ"] = None
+        self.bodies = tuple(dict.fromkeys(item for item in items if isinstance(item, BodyItem)))
+        self.marks_seen = any(not item.peek for item in self.bodies)
+        self.has_flags = "FLAGS" in names
+        self.count = 0
+        self.want = Want.HOT
+        if any(name not in _HOT for name in names):
+            self.want |= Want.META
+        if self.bodies:
+            self.want |= Want.META | Want.BODY
+        columns = dict(_COLUMNS, FLAGS=(b"FLAGS (%b)", selected.flags_of))
+        self._values: tuple[Value, ...] = tuple(columns[name][1] for name in names)
+        self._format = b"* %d FETCH (" + b" ".join(columns[name][0] for name in names)
+
+    def lines(self, numbered: Iterable[tuple[int, Row]]) -> bytes:
+        """Whole answers, when no item needs the body."""
+        form, values = self._format + b")\r\n", self._values
+        return b"".join([form % (position, *[value(row) for value in values]) for position, row in numbered])
+
+    def head(self, position: int, row: Row) -> bytes:
+        """An answer without its bodies and its end."""
+        return self._format % (position, *[value(row) for value in self._values])
+
+    @property
+    def has_items(self) -> bool:
+        """Does head() hold an item, so that a space must follow?"""
+        return bool(self._values)

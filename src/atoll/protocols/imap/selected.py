@@ -1,0 +1,132 @@
+"""protocols.imap.selected -- a selected mailbox as one session sees it, and what the session is told of changes.
+
+In     Access.look: what happened since the change number that this session was told of.
+Out    EXPUNGE or VANISHED, EXISTS, RECENT, FETCH lines, ready for the wire.
+Spec   [RFC 9051 §5.2, §7.5.1] when sequence numbers may change; [RFC 7162 §3.2.10] VANISHED; STORE 1: MODSEQ = cn.
+Fails  StoreError when the folder is gone.
+Not    when to look (session).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from atoll.mailbox import Access, Flag, Folder, Row, UidMap
+from atoll.protocols.imap.types import Ranges, ranges_of
+from atoll.protocols.imap.wire import response
+
+FLAG_NAMES: tuple[tuple[int, str], ...] = (
+    (Flag.SEEN, "\\Seen"), (Flag.ANSWERED, "\\Answered"), (Flag.FLAGGED, "\\Flagged"), (Flag.DELETED, "\\Deleted"),
+    (Flag.DRAFT, "\\Draft"), (Flag.FORWARDED, "$Forwarded"), (Flag.MDNSENT, "$MDNSent"), (Flag.JUNK, "$Junk"),
+    (Flag.NOTJUNK, "$NotJunk"),
+)
+FLAG_OF: dict[str, Flag] = {name.lower(): Flag(bit) for bit, name in FLAG_NAMES}
+MAX_RENDERED = 4096
+
+_rendered: dict[tuple[int, tuple[str, ...]], bytes] = {}
+
+
+def flag_text(flags: int, keywords: tuple[str, ...], recent: bool) -> bytes:
+    """"\\Seen $Junk work", without parentheses."""
+    text = _rendered.get((flags, keywords))
+    if text is None:
+        names = [name for bit, name in FLAG_NAMES if flags & bit]
+        text = " ".join([*names, *keywords]).encode("ascii", "replace")
+        if len(_rendered) >= MAX_RENDERED:
+            _rendered.clear()
+        _rendered[flags, keywords] = text
+    if recent:
+        return b"\\Recent " + text if text else b"\\Recent"
+    return text
+
+
+class Selected:
+    """One selected mailbox. The session knows the messages in `uids` as they were at `cn`."""
+
+    __slots__ = ("access", "cn", "folder", "read_only", "recent_from", "saved", "told", "uids", "unsubscribe")
+
+    def __init__(self, access: Access, folder: Folder, uids: UidMap, *, read_only: bool) -> None:
+        self.access = access
+        self.folder = folder
+        self.uids = uids
+        self.cn = folder.cn_high
+        self.read_only = read_only
+        self.recent_from = folder.recent_uid
+        self.saved: Ranges = ()              # "$" [RFC 5182], as uids
+        self.told: dict[int, int] | None = None  # uid -> cn: what this command's own answers already said
+        self.unsubscribe: Callable[[], None] = _nothing
+
+    def flags_of(self, row: Row) -> bytes:
+        """The flags of a row, without parentheses."""
+        return flag_text(row[1], self.access.keywords(row) if row[2] else (), row[0] >= self.recent_from)
+
+    def uid_ranges(self, ranges: Ranges, *, uids: bool) -> list[tuple[int, int]]:
+        """Ranges of uids for ranges of uids or of sequence numbers; uids that are not here do not matter."""
+        if uids:
+            return list(ranges)
+        found: list[tuple[int, int]] = []
+        total = len(self.uids)
+        for low, high in ranges:
+            last = min(high, total)
+            while low <= last:  # run by run: the numbers of a run are its uids, shifted
+                first_uid = self.uids.uid(low)
+                run_end = self._run_end(low, last)
+                found.append((first_uid, self.uids.uid(run_end)))
+                low = run_end + 1
+        return found
+
+    def _run_end(self, low: int, high: int) -> int:
+        """The last position of low..high that is in one run with low."""
+        first = self.uids.uid(low)
+        if self.uids.uid(high) - first == high - low:
+            return high
+        left, right = low, high
+        while left + 1 < right:
+            middle = (left + right) // 2
+            if self.uids.uid(middle) - first == middle - low:
+                left = middle
+            else:
+                right = middle
+        return left
+
+    def fetch_line(self, row: Row, seq: int, *, modseq: bool) -> bytes:
+        """An untagged FETCH of the flags."""
+        flags = self.flags_of(row)
+        if modseq:
+            return b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n" % (seq, row[0], flags, row[3])
+        return b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (seq, row[0], flags)
+
+    def news(self, *, expunges: bool, modseq: bool, vanished: bool, recent: bool) -> list[bytes]:
+        """What the client has to be told now; the state moves on by exactly that.
+
+        expunges: may sequence numbers change now? If not and messages are gone, nothing is told and nothing moves on:
+        no HIGHESTMODSEQ above an event that is held back. vanished: QRESYNC is on.
+        """
+        look = self.access.look(self.folder, self.cn, self.uids)
+        told, self.told = self.told, None
+        if look.cn == self.cn and not look.arrived:
+            return []
+        if look.vanished and not expunges:
+            return []
+        out: list[bytes] = []
+        if look.vanished:
+            out.extend(self._gone(look.vanished, vanished))
+        if look.arrived:
+            out.append(b"* %d EXISTS\r\n" % len(look.uids))
+            if recent:
+                out.append(b"* %d RECENT\r\n" % sum(1 for uid in look.recent if uid >= self.recent_from))
+        self.uids, self.cn = look.uids, look.cn
+        for row in look.changed:
+            if told is None or told.get(row[0]) != row[3]:
+                out.append(self.fetch_line(row, self.uids.seq(row[0]), modseq=modseq))
+        return out
+
+    def _gone(self, uids: list[int], vanished: bool) -> list[bytes]:
+        if vanished:
+            return [b"* VANISHED " + response.ranges(ranges_of(sorted(uids))) + b"\r\n"]
+        numbers = [self.uids.seq(uid) for uid in sorted(uids, reverse=True)]
+        return [b"* %d EXPUNGE\r\n" % seq for seq in numbers if seq]
+
+
+def _nothing() -> None:
+    """Nothing to end."""

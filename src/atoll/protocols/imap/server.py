@@ -1,0 +1,95 @@
+"""protocols.imap.server -- IMAP of a mailbox process: the sessions on its imap socket.
+
+In     listening Unix sockets (frontends; other mailbox processes), the store, the directory's verifier.
+Out    sessions; none of a revoked user, none idle for more than the limit.
+Spec   PROCESSES 4 (tokens, kernel-told peers), 6 (revocation within 1 s), 8; [RFC 9051 §5.4] autologout.
+Fails  nothing of one session reaches another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+
+from atoll.base.clock import Clock
+from atoll.directory.client.model import Revocation
+from atoll.directory.client.tokens import TokenVerifier
+from atoll.protocols.imap.command import Command
+from atoll.protocols.imap.commands import COMMANDS
+from atoll.protocols.imap.limits import Limits
+from atoll.protocols.imap.session import Mailboxes, People, Session
+from atoll.runtime.peers import Peer
+
+SWEEP_SECONDS = 30.0
+
+
+class ImapServer:
+    """All IMAP sessions of a mailbox process. admit: which peers may connect at all."""
+
+    def __init__(self, store: Mailboxes, people: People, verifier: TokenVerifier, clock: Clock, *,
+                 admit: Callable[[Peer], bool], backend: str = "", limits: Limits = Limits()) -> None:
+        self.store = store
+        self.people = people
+        self.verifier = verifier
+        self.clock = clock
+        self.limits = limits
+        self.backend = backend
+        self.commands: Mapping[str, Command] = COMMANDS
+        self.ended: Callable[[str], None] = lambda sid: None
+        self._admit = admit
+        self._sessions: set[Session] = set()
+        self._servers: list[asyncio.Server] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Accept on a listening socket."""
+        loop = asyncio.get_running_loop()
+        # The Server is kept: uvloop closes one that is collected.
+        self._servers.append(await loop.create_unix_server(lambda: Session(self), sock=sock))
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    async def close(self) -> None:
+        """Accept no more and say goodbye to everybody."""
+        for server in self._servers:
+            server.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for session in list(self._sessions):
+            session.bye("UNAVAILABLE", "The server stops")
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def sessions(self) -> list[Session]:
+        """Those that are open now."""
+        return list(self._sessions)
+
+    def enter(self, session: Session, peer: Peer) -> bool:
+        """A new connection; False: close it."""
+        if not self._admit(peer):
+            return False
+        self._sessions.add(session)
+        return True
+
+    def leave(self, session: Session) -> None:
+        """A connection ended."""
+        self._sessions.discard(session)
+        if session.claims is not None:
+            self.ended(session.claims.sid)
+
+    def revoke(self, revocation: Revocation) -> None:
+        """End the sessions of a user that were opened under a lower credential epoch."""
+        for session in list(self._sessions):
+            claims = session.claims
+            if claims is not None and claims.sub == revocation.user and claims.ep < revocation.epoch:
+                session.bye("UNAVAILABLE", "Please sign in again")
+
+    def _sweep(self) -> None:
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+        oldest = self.clock.monotonic() - self.limits.idle_seconds
+        for session in list(self._sessions):
+            if session.last_active < oldest and not session.busy:
+                session.bye("", "Idle for too long")
+

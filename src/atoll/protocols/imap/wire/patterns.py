@@ -1,0 +1,61 @@
+"""protocols.imap.wire.patterns -- the wildcards of LIST.
+
+In     a pattern: "*" is anything, "%" anything but "/". Out  does a name match?
+Spec   [RFC 9051 §6.3.9]. INBOX in any case was made INBOX when the pattern was read.
+Fails  never; the time is bounded by pattern length x name length, whatever the wildcards.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MANY = re.compile(r"[*%]*\*[*%]*")
+_LITERAL = re.compile(r"[^*%]*")
+
+
+class Pattern:
+    """One pattern. literal: what stands before the first wildcard."""
+
+    __slots__ = ("_text", "has_percent", "literal")
+
+    def __init__(self, text: str) -> None:
+        self._text = re.sub("%+", "%", _MANY.sub("*", text))
+        found = _LITERAL.match(self._text)
+        self.literal = found.group() if found else ""
+        self.has_percent = "%" in self._text
+
+    def matches(self, name: str) -> bool:
+        """Does the pattern match the whole name?"""
+        text = self._text
+        if text == "*":
+            return True
+        if not name.startswith(self.literal):
+            return False
+        if len(self.literal) == len(text):
+            return name == text
+        # All places of the pattern that the name so far can be at.
+        at = self._reach({len(self.literal)})
+        for char in name[len(self.literal) :]:
+            after = set()
+            for place in at:
+                if place == len(text):
+                    continue
+                wanted = text[place]
+                if wanted == "*" or (wanted == "%" and char != "/"):
+                    after.add(place)
+                elif wanted == char and wanted != "%":
+                    after.add(place + 1)
+            if not after:
+                return False
+            at = self._reach(after)
+        return len(text) in at
+
+    def _reach(self, places: set[int]) -> set[int]:
+        """A wildcard may also stand for nothing."""
+        text = self._text
+        reached = set(places)
+        for place in places:
+            while place < len(text) and text[place] in "*%":
+                place += 1
+                reached.add(place)
+        return reached

@@ -388,6 +388,16 @@ class RpcClient:
         if self._link is None and not self._closed and (self._connector is None or self._connector.done()):
             self._connector = asyncio.get_running_loop().create_task(self._connect())
 
+    async def ready(self, within: float | None = None) -> None:
+        """Wait until connected; RpcError("temporary") when that takes more than `within` seconds."""
+        self.start()
+        assert self._up is not None
+        try:
+            async with asyncio.timeout(self.timeout if within is None else within):
+                await self._up.wait()
+        except TimeoutError:
+            raise RpcError("temporary", "nobody answers") from None
+
     async def _connect(self) -> None:
         attempt = 0
         while not self._closed:

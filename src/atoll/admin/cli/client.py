@@ -1,0 +1,192 @@
+"""What every command shares: asking the island, exit codes, tables and JSON.
+
+In     the name of an operation of ops.OPS, with its parameters.
+Out    its result; or a line on stderr and the exit code of its error.
+Not    a place for what one noun needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import msgspec
+
+from atoll.runtime.paths import RunPaths
+from atoll.runtime.rpc import Empty, RpcClient, RpcError
+
+T = TypeVar("T", bound=msgspec.Struct)
+F = TypeVar("F", bound=Callable[..., Any])
+EXIT = {"refused": 1, "exists": 1, "invalid": 1, "denied": 1, "not_found": 3, "temporary": 4, "gone": 4}
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def common(function: F) -> F:
+    """The options of every command: --json and --data."""
+    function = click.option("--json", "as_json", is_flag=True, expose_value=False, callback=_remember("json"),
+                            help="Print the result as JSON.")(function)
+    return click.option("--data", "data", envvar="ATOLL_DATA", expose_value=False, callback=_remember("data"),
+                        type=click.Path(file_okay=False), help="The island's data directory.")(function)
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value:
+            ctx.ensure_object(dict)[name] = value
+
+    return callback
+
+
+def data_of(ctx: click.Context) -> Path:
+    """The data directory that was named."""
+    return Path(ctx.ensure_object(dict).get("data", "atoll-data")).absolute()
+
+
+def fail(text: str, code: str) -> NoReturn:
+    """One line on stderr, and the exit code of this kind of error."""
+    click.echo(f"atoll: {printable(text)}", err=True)
+    sys.exit(EXIT.get(code, 1))
+
+
+def tell(op: str, params: msgspec.Struct) -> None:
+    """Call the island for something that has no result."""
+    ask(op, params, Empty)
+
+
+def ask(op: str, params: msgspec.Struct, result: type[T]) -> T:
+    """Call the island that the current command names; ends the command when that fails. result: as in ops.OPS."""
+    ctx = click.get_current_context()
+    path = RunPaths(data_of(ctx)).admin
+    if not path.exists():
+        fail(f"no island is running at {data_of(ctx)} (--data or ATOLL_DATA names another)", "temporary")
+    try:
+        return asyncio.run(_ask(path, op, params, result))
+    except RpcError as error:
+        fail(error.text or error.code, error.code)
+    except PermissionError:
+        fail(f"{path} is not yours: administer as the user that runs the island", "denied")
+    except KeyboardInterrupt:
+        fail("interrupted", "refused")
+
+
+async def _ask(path: Path, op: str, params: msgspec.Struct, result: type[T]) -> T:
+    if not os.access(path, os.W_OK):
+        raise PermissionError
+    client = RpcClient(path, timeout=5)
+    try:
+        await client.ready()
+        return await client.call(op, params, result, within=7 * 3600.0)
+    finally:
+        await client.close()
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere (subjects, names) without control characters: a terminal obeys those."""
+    return "".join(char if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else "\ufffd"
+                   for char in text)
+
+
+def emit(result: msgspec.Struct, text: Callable[[], None] | None = None) -> None:
+    """Print a result: JSON when asked for, else whatever `text` prints."""
+    if click.get_current_context().ensure_object(dict).get("json"):
+        click.echo(json.dumps(msgspec.to_builtins(result), indent=2, ensure_ascii=False))
+    elif text is not None:
+        text()
+
+
+def done(text: str, result: msgspec.Struct | None = None) -> None:
+    """Something was done."""
+    emit(result or Empty(), lambda: click.echo(printable(text)))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns: framed on a terminal, separated by tabs elsewhere."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in (list(head), *cells):
+            click.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        shown.add_column(name, overflow="fold")
+    for row in cells:
+        shown.add_row(*(Text(cell) for cell in row))
+    Console().print(shown)
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line."""
+    shown = [(name, printable(str(value))) for name, value in pairs]
+    width = max(len(name) for name, _ in shown)
+    for name, value in shown:
+        click.echo(f"{name + ':':{width + 1}} {value}")
+
+
+class Size(click.ParamType[int]):
+    """A size: 500M, 10G, a number of bytes, or "none"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().upper().removesuffix("IB").removesuffix("B")
+        if text == "NONE":
+            return 0
+        unit = text[-1:] if text[-1:] in UNITS and text[-1:] else ""
+        try:
+            number = float(text.removesuffix(unit))
+        except ValueError:
+            self.fail(f"{value!r} is not a size: 500M, 10G, none", param, ctx)
+        if not 0 <= number < 1 << 53:
+            self.fail("out of range", param, ctx)
+        return int(number * UNITS[unit])
+
+
+SIZE = Size()
+
+
+def size_text(number: int) -> str:
+    """A size for people; "none" for 0, "?" for an unknown one."""
+    if number < 0:
+        return "?"
+    for unit in ("T", "G", "M", "K"):
+        if number >= UNITS[unit]:
+            return f"{number / UNITS[unit]:.4g}{unit}"
+    return f"{number}B" if number else "none"
+
+
+def time_text(ms: int) -> str:
+    """A time for people, in the local zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000)) if ms else ""
+
+
+def read_secret(from_stdin: bool, what: str = "Password") -> bytes:
+    """A secret from standard input (one line), or asked for twice on a terminal, or b"" when neither."""
+    if from_stdin:
+        line = sys.stdin.buffer.readline(4096).rstrip(b"\r\n")
+        if not line:
+            raise click.UsageError(f"{what.lower()} on standard input is empty")
+        return line
+    return b""
+
+
+def sure(question: str, yes: bool) -> None:
+    """Ask before something is lost; --yes says yes; without a terminal it is an error not to."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this needs --yes when it is not run from a terminal")
+    click.confirm(question, abort=True)

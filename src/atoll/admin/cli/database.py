@@ -1,0 +1,107 @@
+"""atoll database list | mount | dismount | check | backup | backups | restore."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from atoll.admin import ops
+from atoll.admin.cli.client import ask, common, done, emit, facts, size_text, sure, table, tell, time_text
+from atoll.runtime.rpc import Empty
+
+
+@click.group()
+def command() -> None:
+    """Mailbox databases: mount, check, back up, restore."""
+
+
+@command.command("list")
+@common
+def list_() -> None:
+    """Show every database."""
+    found = ask("database.list", Empty(), ops.Databases)
+    emit(found, lambda: table(("DATABASE", "ROLE", "STATE", "MAILBOXES", "SIZE"), [
+        (row.database, row.backend, row.state, row.mailboxes, size_text(row.size)) for row in found.databases]))
+
+
+@command.command()
+@click.argument("database")
+@common
+def mount(database: str) -> None:
+    """Open a database for use."""
+    tell("database.mount", ops.DatabaseName(database))
+    done(f"{database}: mounted")
+
+
+@command.command()
+@click.argument("database")
+@common
+def dismount(database: str) -> None:
+    """Close a database: its sessions end, mail for it waits."""
+    tell("database.dismount", ops.DatabaseName(database))
+    done(f"{database}: dismounted")
+
+
+@command.command()
+@click.argument("database")
+@click.option("--repair", is_flag=True, help="Derive anew what can be derived.")
+@common
+def check(database: str, repair: bool) -> None:
+    """Check blobs, counters and the change log. Exit code 1 when something does not hold."""
+    report = ask("database.check", ops.DatabaseCheck(database, repair), ops.CheckReport)
+
+    def text() -> None:
+        if report.problems:
+            table(("KIND", "WHERE", "PROBLEM", "REPAIRED"), [
+                (row.kind, row.where, row.text, "yes" if row.repaired else "no") for row in report.problems])
+        counts = ", ".join(f"{count} {name}" for name, count in report.checked.items())
+        click.echo(f"{database}: checked {counts} in {report.seconds:.1f} s: {len(report.problems)} problems")
+
+    emit(report, text)
+    if any(not row.repaired for row in report.problems):
+        sys.exit(1)
+
+
+@command.command()
+@click.argument("database")
+@common
+def backup(database: str) -> None:
+    """Back up a database while it runs. The file's name is printed."""
+    made = ask("database.backup", ops.DatabaseName(database), ops.BackupMade)
+    emit(made, lambda: facts((("backup", made.backup), ("size", size_text(made.size)),
+                              ("seconds", f"{made.seconds:.1f}"))))
+
+
+@command.command()
+@click.argument("database")
+@common
+def backups(database: str) -> None:
+    """Show a database's backups."""
+    found = ask("database.backups", ops.DatabaseName(database), ops.Backups)
+    emit(found, lambda: table(("BACKUP", "MADE", "SIZE"), [
+        (row.backup, time_text(row.made), size_text(row.size)) for row in found.backups]))
+
+
+@command.command()
+@click.argument("database")
+@click.argument("backup_")
+@click.option("--mailbox", default="", help="Only this mailbox (address).")
+@click.option("--folder", default="", help="Only this folder of the mailbox.")
+@click.option("--item", default="", help="Only this item (id) of the mailbox.")
+@click.option("--yes", is_flag=True, help="Do not ask (whole database).")
+@common
+def restore(database: str, backup_: str, mailbox: str, folder: str, item: str, yes: bool) -> None:
+    """Restore from a backup: the whole database, or a mailbox, folder or item beside the live content.
+
+    \b
+    Examples:
+      atoll database backups db1
+      atoll database restore db1 db1-20261124T101500 --mailbox alice@example.org --folder Archive
+    """
+    if (folder or item) and not mailbox:
+        raise click.UsageError("--folder and --item need --mailbox")
+    if not mailbox:
+        sure(f"Replace the live database {database} by the backup?", yes)
+    result = ask("database.restore", ops.DatabaseRestore(database, backup_, mailbox, folder, item), ops.Restored)
+    done(f"{result.items} items restored into {result.into}", result)

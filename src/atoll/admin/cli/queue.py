@@ -1,0 +1,61 @@
+"""atoll queue list | show | retry | remove."""
+
+from __future__ import annotations
+
+import click
+
+from atoll.admin import ops
+from atoll.admin.cli.client import ask, common, done, emit, size_text, sure, table, time_text
+from atoll.runtime.rpc import Empty
+
+
+@click.group()
+def command() -> None:
+    """Mail that waits in transport."""
+
+
+@command.command("list")
+@common
+def list_() -> None:
+    """Show every queue."""
+    found = ask("queue.list", Empty(), ops.Queues)
+    emit(found, lambda: table(("QUEUE", "MESSAGES", "SIZE", "STATE", "NEXT TRY", "LAST ERROR"), [
+        (row.queue, row.messages, size_text(row.size), row.state, time_text(row.next_try), row.last_error)
+        for row in found.queues]))
+
+
+@command.command()
+@click.argument("queue", default="")
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 100_000))
+@common
+def show(queue: str, limit: int) -> None:
+    """Show the messages of a queue, or of all."""
+    found = ask("queue.show", ops.QueueName(queue, limit), ops.QueuedMessages)
+    emit(found, lambda: table(("ID", "ARRIVED", "FROM", "TO", "SIZE", "TRIES", "LAST ERROR"), [
+        (row.id, time_text(row.arrived), row.sender, ", ".join(row.recipients), size_text(row.size), row.tries,
+         row.last_error) for row in found.messages]))
+
+
+@command.command()
+@click.argument("id_", metavar="[ID]", default="")
+@click.option("--queue", default="", help="Every message of this queue.")
+@common
+def retry(id_: str, queue: str) -> None:
+    """Try now: one message, a queue, or everything."""
+    count = ask("queue.retry", ops.QueueAct(id_, queue), ops.Count)
+    done(f"{count.count} being tried", count)
+
+
+@command.command()
+@click.argument("id_", metavar="[ID]", default="")
+@click.option("--queue", default="", help="Every message of this queue.")
+@click.option("--notify", is_flag=True, help="Tell the senders.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+def remove(id_: str, queue: str, notify: bool, yes: bool) -> None:
+    """Remove one message or a whole queue: it is not delivered any more."""
+    if bool(id_) == bool(queue):
+        raise click.UsageError("an id or --queue")
+    sure("Remove this mail undelivered?", yes)
+    count = ask("queue.remove", ops.QueueAct(id_, queue, notify), ops.Count)
+    done(f"{count.count} removed", count)

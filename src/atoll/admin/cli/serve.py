@@ -1,0 +1,34 @@
+"""atoll serve: the supervisor and its roles."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from atoll.admin.cli.client import data_of
+
+
+@click.command()
+@click.option("--data", "data", envvar="ATOLL_DATA", type=click.Path(file_okay=False), help="The data directory.")
+@click.option("--port-offset", type=click.IntRange(0, 60_000), help="Added to every port (143 -> 10143); demo: 10000.")
+@click.option("--demo", is_flag=True, help="Make a demo organization with three mailboxes, if there is none yet.")
+@click.option("--single-process", is_flag=True, help="Every role in this process: for debugging.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
+              show_default=True)
+@click.pass_context
+def command(ctx: click.Context, data: str | None, port_offset: int | None, demo: bool, single_process: bool,
+            log_level: str) -> None:
+    """Run an island in the foreground until it is told to stop.
+
+    \b
+    Examples:
+      atoll serve --demo
+      atoll --data /var/lib/atoll serve
+    """
+    if data:
+        ctx.ensure_object(dict)["data"] = data
+    from atoll.roles import supervisor
+
+    sys.exit(supervisor.main(data=data_of(ctx), port_offset=port_offset, demo=demo, single_process=single_process,
+                             log_level=log_level))

@@ -1,0 +1,1 @@
+"""Wiring: one readable module per role. Nothing is joined anywhere else."""

@@ -1,0 +1,175 @@
+"""The life of a role: what it is started with, how it says that it is ready, how it is told to stop.
+
+In     a control socket (its descriptor in ATOLL_CONTROL) whose first line is the start message: name, configuration,
+       listeners by descriptor, the pid table.
+Out    main(ctx) run on uvloop until it returns.
+Spec   docs/seams.md 1; PROCESSES 2, 10, 11.
+Fails  main raising: logged, exit 1; the supervisor starts the role again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import json
+import logging
+import os
+import resource
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from atoll.base import log
+from atoll.base.clock import Clock, SystemClock
+from atoll.base.config import Config
+from atoll.runtime import harden
+from atoll.runtime.control import ControlProtocol, Lines
+from atoll.runtime.metrics import Metrics
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds between offers of the interpreter lock: a commit thread must not wait 5 ms for it (ARCHITECTURE, The store)."""
+
+_log = logging.getLogger("atoll.role")
+
+
+class RoleContext:
+    """What a role's main is given."""
+
+    def __init__(self, start: dict[str, Any], listeners: dict[str, socket.socket],
+                 send: Callable[[dict[str, Any]], None]) -> None:
+        self.name: str = start["name"]
+        self.data = Path(start["data"])
+        self.config = msgspec.json.decode(start["config"], type=Config)
+        self.listeners = listeners
+        self.clock: Clock = SystemClock()
+        self.start_id = secrets.token_hex(8)
+        self.metrics = Metrics()
+        self.stopping = asyncio.Event()
+        self.files: dict[str, str] = start.get("files", {})
+        self._pids: dict[int, str] = {int(pid): role for pid, role in start["pids"].items()}
+        self._reloads: list[Callable[[Config], None]] = []
+        self._send = send
+        self._single: bool = start.get("single", False)
+
+    @property
+    def instance(self) -> str:
+        """This start of this role: the audience of tokens for it."""
+        return f"{self.name}.{self.start_id}"
+
+    def role_of_pid(self, pid: int) -> str | None:
+        """The role that a process is, by the supervisor's table."""
+        return self._pids.get(pid)
+
+    def is_role(self, pid: int, name: str) -> bool:
+        """Whether a process is that role ("frontend" stands for each of them). In one process, all are."""
+        role = self._pids.get(pid)
+        return role is not None and (self._single or role == name or role.rpartition("-")[0] == name)
+
+    def on_reload(self, callback: Callable[[Config], None]) -> None:
+        """Call with the new configuration after a reload."""
+        self._reloads.append(callback)
+
+    def health(self, name: str, state: str, detail: str = "") -> None:
+        """Say how something is: state is ok, warn or fail."""
+        self._send({"type": "health", "name": name, "state": state, "detail": detail})
+
+    async def ready(self) -> None:
+        """Everything is open: the supervisor may let clients in."""
+        gc.collect()
+        gc.freeze()
+        self._send({"type": "ready"})
+
+    def restrict(self, *, read: list[Path], write: list[Path], connect_tcp: bool = False) -> None:
+        """Give up what this role does not need. Call after everything is imported and opened."""
+        if not self._single:
+            self.health("hardening", *harden.restrict(read=read, write=write, connect_tcp=connect_tcp))
+
+    def told(self, message: dict[str, Any]) -> None:
+        """A message of the supervisor."""
+        kind = message["type"]
+        if kind == "pids":
+            self._pids = {int(pid): role for pid, role in message["pids"].items()}
+        elif kind == "ping":
+            self._send({"type": "pong", "id": message["id"]})
+        elif kind == "metrics":
+            self._send({"type": "metrics", "id": message["id"], "rows": self.metrics.snapshot()})
+        elif kind == "reload":
+            self.config = msgspec.json.decode(message["config"], type=Config)
+            self.files = message.get("files", self.files)
+            for callback in self._reloads:
+                callback(self.config)
+        elif kind == "stop":
+            self.stopping.set()
+
+
+def run(main: Callable[[RoleContext], Awaitable[None]]) -> None:
+    """Be a role: the whole process."""
+    import uvloop
+
+    control = socket.socket(fileno=int(os.environ.pop("ATOLL_CONTROL")))
+    start = _first_message(control)
+    _before_start(start)
+    listeners = {name: socket.socket(fileno=fd) for name, fd in start["listeners"].items()}
+    try:
+        uvloop.run(_live(main, start, listeners, control))
+    except Exception:
+        _log.exception("the role failed")
+        sys.exit(1)
+
+
+def _first_message(control: socket.socket) -> dict[str, Any]:
+    lines = Lines()
+    while True:
+        data = control.recv(65536)
+        if not data:
+            sys.exit(1)
+        messages = lines.feed(data)
+        if messages:
+            return messages[0]
+
+
+def _before_start(start: dict[str, Any]) -> None:
+    config = json.loads(start["config"])
+    log.setup(start["name"], level=config["log"]["level"], text=config["log"]["text"])
+    faulthandler.register(signal.SIGABRT, chain=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to act on
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    harden.undumpable()
+
+
+async def _live(main: Callable[[RoleContext], Awaitable[None]], start: dict[str, Any],
+                listeners: dict[str, socket.socket], control: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    control.setblocking(False)
+    channel: ControlProtocol
+    context = RoleContext(start, listeners, lambda message: channel.send(message))
+    _, channel = await loop.create_connection(
+        lambda: ControlProtocol(context.told, context.stopping.set), sock=control)
+    loop.add_signal_handler(signal.SIGTERM, context.stopping.set)
+    trim = asyncio.create_task(_trim_memory())
+    try:
+        await main(context)
+    finally:
+        trim.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await trim
+
+
+async def _trim_memory() -> None:
+    """Give freed pages back now and then: a burst of connections leaves holes (PROCESSES 8)."""
+    libc = ctypes.CDLL(None)
+    while True:
+        await asyncio.sleep(15)
+        libc.malloc_trim(0)

@@ -48,11 +48,15 @@ class _Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The numbers of PROCESSES 9; configuration may set others."""
+    """The numbers of PROCESSES 9; configuration may set others. trusted: networks that are not counted."""
 
     open_unauthenticated: int = OPEN_UNAUTHENTICATED
     new_per_second: float = NEW_PER_SECOND
     burst: float = BURST
+    trusted: tuple[str, ...] = ()
+
+
+DEFAULT = Rates()
 
 
 class Ticket:
@@ -89,13 +93,14 @@ class Ticket:
 class Admission:
     """The counters of one frontend process, shared by its protocols. max_sessions: see sessions_for()."""
 
-    def __init__(self, clock: Clock, max_sessions: int, rates: Rates = Rates()) -> None:
+    def __init__(self, clock: Clock, max_sessions: int, rates: Rates = DEFAULT) -> None:
         self._clock = clock
         self._max = max_sessions
         self._rates = rates
         self._open = 0
         self._prefixes: dict[str, _Prefix] = {}
         self._waiting: dict[Ticket, None] = {}  # in order of arrival
+        self._trusted = [ipaddress.ip_network(network) for network in rates.trusted]
 
     @property
     def open(self) -> int:
@@ -106,9 +111,10 @@ class Admission:
         """A place for a new connection, or None: close it now, without a word."""
         key = prefix_of(ip)
         prefix = self._refilled(key)
-        if prefix.tokens < 1 or prefix.waiting >= self._rates.open_unauthenticated:
-            return None
-        prefix.tokens -= 1
+        if not self._is_trusted(ip):
+            if prefix.tokens < 1 or prefix.waiting >= self._rates.open_unauthenticated:
+                return None
+            prefix.tokens -= 1
         if self._open >= self._max * CROWDED:
             self._make_room()
         if self._open >= self._max:
@@ -118,6 +124,12 @@ class Admission:
         self._open += 1
         self._waiting[ticket] = None
         return ticket
+
+    def _is_trusted(self, ip: str) -> bool:
+        if not self._trusted:
+            return False
+        address = ipaddress.ip_address(ip.partition("%")[0])
+        return any(address in network for network in self._trusted)
 
     def _refilled(self, key: str) -> _Prefix:
         now = self._clock.monotonic()

@@ -34,6 +34,7 @@ class Limits:
         return self.literal, self.command
 
 
+DEFAULT = Limits()
 PRE_AUTH_LINE = 8 * 1024
 """Bytes of a line, and of a literal, before sign-in (PROCESSES 6); LITERAL- promises 4096 [RFC 7888 §5]."""
 PRE_AUTH_DEPTH = 50

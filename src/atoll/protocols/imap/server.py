@@ -17,7 +17,7 @@ from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.imap.command import Command
 from atoll.protocols.imap.commands import COMMANDS
-from atoll.protocols.imap.limits import Limits
+from atoll.protocols.imap.limits import DEFAULT, Limits
 from atoll.protocols.imap.session import Mailboxes, People, Session
 from atoll.runtime.peers import Peer
 
@@ -28,7 +28,7 @@ class ImapServer:
     """All IMAP sessions of a mailbox process. admit: which peers may connect at all."""
 
     def __init__(self, store: Mailboxes, people: People, verifier: TokenVerifier, clock: Clock, *,
-                 admit: Callable[[Peer], bool], backend: str = "", limits: Limits = Limits()) -> None:
+                 admit: Callable[[Peer], bool], backend: str = "", limits: Limits = DEFAULT) -> None:
         self.store = store
         self.people = people
         self.verifier = verifier

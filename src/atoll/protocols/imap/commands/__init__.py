@@ -15,9 +15,7 @@ from atoll.protocols.imap.commands import (
     enable,
     expunge,
     fetch,
-    id,
     idle,
-    list,
     logout,
     namespace,
     noop,
@@ -31,6 +29,8 @@ from atoll.protocols.imap.commands import (
     subscribe,
     thread,
 )
+from atoll.protocols.imap.commands import id as identify
+from atoll.protocols.imap.commands import list as listing
 from atoll.protocols.imap.wire import client_id
 
 _AUTH, _SELECTED = State.AUTHENTICATED, State.SELECTED
@@ -40,7 +40,7 @@ COMMANDS: dict[str, Command] = {
     "CAPABILITY": Command(nothing, capability.run, State.ANY),
     "NOOP": Command(nothing, noop.run, State.ANY),
     "LOGOUT": Command(nothing, logout.run, State.ANY),
-    "ID": Command(client_id.parse, id.run, State.ANY),
+    "ID": Command(client_id.parse, identify.run, State.ANY),
     "AUTHENTICATE": Command(authenticate.parse, authenticate.run, State.NOT_AUTHENTICATED),
     # signed in
     "ENABLE": Command(enable.parse, enable.run, _AUTH),
@@ -51,8 +51,8 @@ COMMANDS: dict[str, Command] = {
     "RENAME": Command(rename.parse, rename.run, _AUTH),
     "SUBSCRIBE": Command(delete.parse, subscribe.run_subscribe, _AUTH),
     "UNSUBSCRIBE": Command(delete.parse, subscribe.run_unsubscribe, _AUTH),
-    "LIST": Command(list.parse, list.run, _AUTH),
-    "LSUB": Command(list.parse_lsub, list.run_lsub, _AUTH),
+    "LIST": Command(listing.parse, listing.run, _AUTH),
+    "LSUB": Command(listing.parse_lsub, listing.run_lsub, _AUTH),
     "NAMESPACE": Command(nothing, namespace.run, _AUTH),
     "STATUS": Command(status.parse, status.run, _AUTH),
     "APPEND": Command(append.parse, append.run, _AUTH),

@@ -1,4 +1,4 @@
-"""SETACL, DELETEACL, GETACL, LISTRIGHTS, MYRIGHTS [RFC 4314 §3]. Identifiers are addresses of the island, or "anyone"."""
+"""SETACL, DELETEACL, GETACL, LISTRIGHTS, MYRIGHTS [RFC 4314 §3]. Identifiers: addresses, or "anyone"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LIST [RFC 9051 §6.3.9] with LIST-EXTENDED [RFC 5258], LIST-STATUS [RFC 5819], SPECIAL-USE [RFC 6154]; LSUB [RFC 3501].
+"""LIST [RFC 9051 §6.3.9], LIST-EXTENDED [RFC 5258], LIST-STATUS [RFC 5819], SPECIAL-USE [RFC 6154], LSUB [RFC 3501].
 
 Folders of recoverable items are hidden: they are listed only for a pattern that begins with "Recoverable Items".
 Other people's folders are listed for a pattern that names them ("Other Users/bob@example.test/*").

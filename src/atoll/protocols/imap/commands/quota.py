@@ -48,7 +48,7 @@ async def run(session: Session, root: str, tag: bytes) -> Ok:
 
 
 async def run_root(session: Session, name: str, tag: bytes) -> Ok:
-    access, folder = await names.open_folder(session, name)
+    access, _ = await names.open_folder(session, name)
     wire = response.mailbox(name, utf8=session.enabled.rev2)
     if not access.is_owner:
         session.write(b"* QUOTAROOT " + wire + b"\r\n")  # how full it is, is its owner's to know

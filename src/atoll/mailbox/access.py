@@ -2,17 +2,30 @@
 
 In     folders, uid sets, values of mailbox.model.
 Out    rows, maps, change lists; writes resolve after their commit.
-Spec   docs/seams.md 4; RFC 4314 (rights); STORE 1.
-Fails  StoreError.
+Spec   docs/seams.md 4; RFC 4314 §4 (which right for what); STORE 1.
+Fails  StoreError. A database that was dismounted or went in doubt is UNAVAILABLE for good: open again.
 Not    a protocol: nothing here knows IMAP's words.
+
+Read state is common to all readers of a mailbox, as in Exchange. Two cases keep it per person: folders marked
+own_seen, and every folder that somebody reads through an ACL without the right "s": he may not change the common
+state, so he has his own [RFC 4314 §5.1.1].
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from atoll.base.ids import MailboxId, UserId
+from atoll.base.ids import MailboxId, UserId, to_text
+from atoll.directory.client.model import MailboxInfo, Quota
+from atoll.mailbox import blobs, folders, items, reading, recover
+from atoll.mailbox.database import MailboxDatabase
+from atoll.mailbox.errors import StoreCode, StoreError, no_folder, no_right, unavailable
+from atoll.mailbox.ingest import ingest
+from atoll.mailbox.memory import FolderState, MailboxMemory
 from atoll.mailbox.model import (
+    ANYONE,
     Changes,
     Deleted,
     Flag,
@@ -29,145 +42,378 @@ from atoll.mailbox.model import (
     Want,
     WellKnown,
 )
+from atoll.mailbox.place import read_sort_keys
 from atoll.mailbox.query import Query
 from atoll.mailbox.uidmap import UidMap
 from atoll.mailbox.uidset import UidSet
+
+if TYPE_CHECKING:
+    from atoll.mailbox.store import Store
+
+OWNER = UserId(b"")
+"""Stands for the owner in rows of folder_user, whoever that is."""
+SORT_SLICE = 250
+UNDELETABLE = (WellKnown.INBOX, WellKnown.OUTBOX)
+OTHER_FLAGS = Flag(511) & ~(Flag.SEEN | Flag.DELETED)
 
 
 class Access:
     """Made by Store.open."""
 
-    mailbox: MailboxId
-    who: UserId
-    is_owner: bool
+    def __init__(self, store: Store, database: MailboxDatabase, info: MailboxInfo, who: UserId, *,
+                 is_owner: bool) -> None:
+        self.mailbox = MailboxId(info.mailbox)
+        self.who = who
+        self.is_owner = is_owner
+        self.address = info.address
+        self._info = info
+        self._store = store
+        self._database = database
+        self._tag = to_text(self.mailbox)[:8]
 
+    # -- who may what -------------------------------------------------------------------------------------------
+    def _view(self) -> MailboxMemory:
+        if self._database.closed:
+            raise unavailable("the database was dismounted")
+        return self._database.view(self.mailbox)
+
+    def _rights(self, view: MailboxMemory, fid: int) -> Right:
+        return Right.all() if self.is_owner else view.rights(fid, self.who, ANYONE)
+
+    def _need(self, fid: int, right: Right) -> MailboxMemory:
+        """The view, if the person has all of `right` there."""
+        view = self._view()
+        state = view.folders.get(fid)
+        if state is None or state.gone:
+            raise no_folder()
+        rights = self._rights(view, fid)
+        if not rights & Right.LOOKUP:
+            raise no_folder()
+        if rights & right != right:
+            raise no_right()
+        return view
+
+    def _own(self, view: MailboxMemory, fid: int) -> UserId | None:
+        """Whose read state this person sees: None = the common one."""
+        if view.folders[fid].own_seen:
+            return OWNER if self.is_owner else self.who
+        if self.is_owner or self._rights(view, fid) & Right.SEEN:
+            return None
+        return self.who
+
+    def _folder(self, view: MailboxMemory, state: FolderState) -> Folder:
+        own = self._own(view, state.fid)
+        grant = view.grant(state.fid, OWNER if self.is_owner else self.who)
+        mine = view.grant(state.fid, own) if own is not None else None
+        unread = state.unread if own is None else state.total - (mine.seen_items if mine else 0)
+        return Folder(state.fid, state.fno, view.path_of(state.fid), WellKnown(state.wellknown), state.uidv,
+                      state.uidnext, state.recent_uid, max(state.cn_high, mine.cn_seen if mine else 0), state.total,
+                      unread, state.octets, state.deleted, bool(state.hidden), bool(state.own_seen),
+                      bool(grant and grant.subscribed), next(view.children(state.fid), None) is not None,
+                      self._rights(view, state.fid), f"F{state.fno:x}-{self._tag}")
+
+    # -- folders ------------------------------------------------------------------------------------------------
     def folders(self, *, hidden: bool = False) -> list[Folder]:
         """Those that may be looked up, parents before children, INBOX first."""
-        raise NotImplementedError
+        view = self._view()
+        found = [self._folder(view, view.folders[fid]) for path, fid in sorted(view.paths().items(), key=_order)
+                 if self._rights(view, fid) & Right.LOOKUP]
+        return found if hidden else [folder for folder in found if not folder.hidden]
 
     def folder(self, path: str) -> Folder:
         """By path, INBOX in any case; with fresh counters, from the folder row. NO_FOLDER."""
-        raise NotImplementedError
+        view = self._view()
+        state = view.at(path) or view.at(_path_or_none(path))
+        if state is None or not self._rights(view, state.fid) & Right.LOOKUP:
+            raise no_folder()
+        return self._folder(view, state)
 
     status = folder
 
     def folder_by_id(self, fid: int) -> Folder:
         """The same by its id. NO_FOLDER when it is gone."""
-        raise NotImplementedError
+        view = self._need(fid, Right.LOOKUP)
+        return self._folder(view, view.folders[fid])
 
     async def create(self, path: str, wellknown: WellKnown = WellKnown.NONE) -> Folder:
         """Missing parents are made too. EXISTS, NO_RIGHT, INVALID."""
-        raise NotImplementedError
+        path = folders.normal_path(path)
+        self._not_reserved(path)
+        fid = await self._database.submit(folders.create(self.mailbox, path, wellknown, self._may_create))
+        return self.folder_by_id(fid)
+
+    def _may_create(self, mailbox: MailboxMemory, parent: int) -> bool:
+        return self.is_owner or bool(parent and mailbox.rights(parent, self.who, ANYONE) & Right.CREATE)
+
+    @staticmethod
+    def _not_reserved(path: str) -> None:
+        if path.split("/")[0] == folders.RECOVERABLE:
+            raise StoreError(StoreCode.SYSTEM_FOLDER, "This name is the system's")
 
     async def delete(self, path: str) -> None:
         """Its messages go to recoverable items. NO_FOLDER, NO_RIGHT, SYSTEM_FOLDER, NOT_EMPTY (it has children)."""
-        raise NotImplementedError
+        folder = self.folder(path)
+        self._need(folder.fid, Right.DELETE_FOLDER)
+        if folder.hidden or folder.wellknown in UNDELETABLE:
+            raise StoreError(StoreCode.SYSTEM_FOLDER, "This folder stays")
+        await self._database.submit(folders.mark_gone(self.mailbox, folder.fid))
+        await recover.drain(self._database, self.mailbox, folder.fid)
 
     async def rename(self, old: str, new: str) -> None:
         """Children follow; INBOX: its messages move to `new` [RFC 9051 §6.3.6]. EXISTS, NO_FOLDER, SYSTEM_FOLDER."""
-        raise NotImplementedError
+        folder = self.folder(old)
+        self._need(folder.fid, Right.DELETE_FOLDER)
+        new = folders.normal_path(new)
+        self._not_reserved(new)
+        if folder.wellknown is WellKnown.INBOX:
+            target = await self.create(new)
+            await self.move(folder, UidSet.all(), target)
+            return
+        if folder.hidden:
+            raise StoreError(StoreCode.SYSTEM_FOLDER, "This folder stays")
+        await self._database.submit(folders.rename(self.mailbox, folder.fid, new, self._may_create))
 
     async def subscribe(self, path: str, on: bool) -> None:
         """Remembered for this person. NO_FOLDER."""
-        raise NotImplementedError
+        fid = self.folder(path).fid
+        await self._database.submit(folders.subscribe(self.mailbox, fid, OWNER if self.is_owner else self.who, on))
 
     async def select(self, folder: Folder, *, read_write: bool) -> Folder:
-        """The folder fresh, as of before; read_write takes \\Recent for itself: uids >= result.recent_uid are recent."""
-        raise NotImplementedError
+        """The folder as it is now. read_write takes \\Recent: uids from result.recent_uid on are new to everybody."""
+        view = self._need(folder.fid, Right.READ)
+        state = view.folders[folder.fid]
+        fresh = self._folder(view, state)
+        if read_write and state.recent_uid < state.uidnext:
+            state.recent_uid = state.uidnext
+            # lazily durable (STORE 1): nobody waits for it
+            waiting = self._database.writer.submit(folders.recent_taken(self.mailbox, folder.fid, state.uidnext))
+            waiting.add_done_callback(_ignore)
+        return fresh
 
+    # -- reading ------------------------------------------------------------------------------------------------
     def uid_map(self, folder: Folder) -> UidMap:
         """As committed now; shared. Take `look` to move a session on."""
-        raise NotImplementedError
+        self._need(folder.fid, Right.READ)
+        return reading.uid_map(self._database, folder.fid)
 
     def rows(self, folder: Folder, lo: int, hi: int, want: Want, limit: int = 200) -> list[Row]:
-        """Rows with lo <= uid <= hi in uid order, at most `limit` (continue at the last uid + 1); 50 rows take < 2 ms."""
-        raise NotImplementedError
+        """Rows with lo <= uid <= hi in uid order, at most `limit` (go on at the last uid + 1); 50 take < 2 ms."""
+        return self.rows_of(folder, UidSet(((lo, hi),)), want, limit)
 
     def rows_of(self, folder: Folder, uids: UidSet, want: Want, limit: int = 200) -> list[Row]:
         """The same for a set."""
-        raise NotImplementedError
+        view = self._need(folder.fid, Right.READ)
+        return reading.rows(self._database, folder.fid, uids, want, limit, self._own(view, folder.fid))
 
     def keywords(self, row: Row) -> tuple[str, ...]:
         """The keywords of row.kw, as first written."""
-        raise NotImplementedError
+        return self._view().names_of(row[2]) if row[2] else ()
 
     def keyword_names(self) -> tuple[str, ...]:
         """All keywords of the mailbox."""
-        raise NotImplementedError
+        return tuple(self._view().keywords)
 
     def row_blob(self, row: Row) -> bytes:
         """The whole content of a row (read large ones by blob_slice)."""
-        raise NotImplementedError
+        self._view()
+        return blobs.read(self._database.reader, row.blob)
 
     def blob_slice(self, blob: int, offset: int, size: int) -> bytes:
-        """A piece of a content, at most 1 MiB a call."""
-        raise NotImplementedError
+        """A piece of a content named by a row that was read, at most 1 MiB a call."""
+        self._view()
+        return self._database.slices.read(blob, offset, size)
 
     def changes(self, folder: Folder, since_cn: int, known: UidMap | None = None) -> Changes:
         """After `since_cn`: rows now (HOT, uid order) and uids that went (of `known` if given)."""
-        raise NotImplementedError
+        view = self._need(folder.fid, Right.READ)
+        return reading.changes(self._database, view, folder.fid, since_cn, known, self._own(view, folder.fid))
 
     def look(self, folder: Folder, since_cn: int, uids: UidMap) -> Look:
         """What a session that stands at since_cn with `uids` has to be told. Nothing new: a few comparisons."""
-        raise NotImplementedError
+        view = self._need(folder.fid, Right.READ)
+        fid = folder.fid
+        own = self._own(view, fid)
+        mine = view.grant(fid, own) if own is not None else None
+        if view.folders[fid].cn_high <= since_cn and (mine is None or mine.cn_seen <= since_cn):
+            return Look(since_cn, uids, [], [], [])
+        found = reading.look(self._database, view, fid, since_cn, uids, own)
+        first_recent = view.folders[fid].recent_uid
+        found.recent.extend(row.uid for row in found.arrived if row.uid >= first_recent)
+        return found
 
+    # -- items --------------------------------------------------------------------------------------------------
     async def append(self, folder: Folder, messages: Sequence[NewMessage]) -> list[Placed]:
-        """All or none. OVER_QUOTA, NO_RIGHT, TOO_BIG."""
-        raise NotImplementedError
+        """All or none. OVER_QUOTA, NO_RIGHT, TOO_BIG. Flags that the person may not set are left out."""
+        view = self._need(folder.fid, Right.INSERT)
+        if view.folders[folder.fid].hidden:
+            raise StoreError(StoreCode.SYSTEM_FOLDER, "Nothing can be put there")
+        quota = await self._limits()
+        may, may_keywords = self._may_flags(view, folder.fid)
+        ready = [(await ingest(self._database, message.content), message.received, int(message.flags) & may,
+                  message.keywords if may_keywords else frozenset()) for message in messages]
+        return await self._database.submit(items.append(self.mailbox, folder.fid, ready, quota,
+                                                        self._database.recent))
+
+    def _may_flags(self, view: MailboxMemory, fid: int) -> tuple[int, bool]:
+        """The flag bits that this person may change there, and whether keywords too [RFC 4314 §4]."""
+        rights = self._rights(view, fid)
+        may = 0
+        if rights & Right.SEEN or self._own(view, fid) is not None:
+            may |= Flag.SEEN
+        if rights & Right.DELETE_ITEMS:
+            may |= Flag.DELETED
+        if rights & Right.WRITE:
+            may |= OTHER_FLAGS
+        return int(may), bool(rights & Right.WRITE)
 
     async def flags(self, folder: Folder, uids: UidSet, op: str, flags: Flag, keywords: frozenset[str] = frozenset(),
                     unchanged_since: int | None = None) -> FlagsDone:
         """op "+", "-" or "=". Flags that the person may not touch are left alone; NO_RIGHT if none may be touched."""
-        raise NotImplementedError
+        view = self._need(folder.fid, Right.READ)
+        may, may_keywords = self._may_flags(view, folder.fid)
+        if not may and not may_keywords:
+            raise no_right()
+        if (flags or keywords) and not int(flags) & may and not (keywords and may_keywords):
+            raise no_right()
+        change = items.FlagChange(op, int(flags), keywords, may, may_keywords, self._own(view, folder.fid),
+                                  unchanged_since)
+        return await self._database.submit(items.set_flags(self.mailbox, folder.fid, uids, change))
 
     async def copy(self, folder: Folder, uids: UidSet, target: Folder) -> list[tuple[int, int]]:
         """(uid, uid in target) in uid order; all or none."""
-        raise NotImplementedError
+        self._need(folder.fid, Right.READ)
+        self._into(target)
+        quota = await self._limits()
+        return await self._database.submit(items.copy(self.mailbox, folder.fid, uids, target.fid, quota))
+
+    def _into(self, target: Folder) -> None:
+        view = self._need(target.fid, Right.INSERT)
+        if view.folders[target.fid].hidden:
+            raise StoreError(StoreCode.SYSTEM_FOLDER, "Nothing can be put there")
 
     async def move(self, folder: Folder, uids: UidSet, target: Folder) -> list[tuple[int, int]]:
-        """The same; identity is kept."""
-        raise NotImplementedError
+        """The same; identity is kept (leaving recoverable items: a new one)."""
+        self._need(folder.fid, Right.READ | Right.DELETE_ITEMS | Right.EXPUNGE)
+        self._into(target)
+        return await self._database.submit(items.move(self.mailbox, folder.fid, uids, target.fid))
 
     async def expunge(self, folder: Folder, uids: UidSet | None) -> list[int]:
-        """The \\Deleted ones (of uids) go to recoverable items; what went."""
-        raise NotImplementedError
+        """The \\Deleted ones (of uids) go to recoverable items (from there: for good); what went."""
+        view = self._need(folder.fid, Right.EXPUNGE)
+        wanted = UidSet.all() if uids is None else uids
+        now = self._database.clock.now_ms()
+        if view.folders[folder.fid].hidden:
+            gone = [row.uid for row in self.rows_of(folder, wanted, Want.HOT, 1 << 31) if row.flags & Flag.DELETED]
+            await self._database.submit(items.purge(self.mailbox, folder.fid, UidSet.of(gone), now))
+            return gone
+        deletions = view.wellknown(WellKnown.DELETIONS)
+        if deletions is None:
+            raise no_folder()
+        return await self._database.submit(items.expunge(self.mailbox, folder.fid, wanted, deletions.fid, now))
 
     async def search(self, folder: Folder, query: Query) -> list[int]:
         """Matching uids, ascending. Catches the index up first."""
         raise NotImplementedError
 
-    def sort_rows(self, folder: Folder, uids: UidSet) -> AsyncIterator[list[SortRow]]:
-        """Sort keys in slices (yields to the loop between)."""
-        raise NotImplementedError
+    async def sort_rows(self, folder: Folder, uids: UidSet) -> AsyncIterator[list[SortRow]]:
+        """Sort keys in slices (the loop gets its turn between them)."""
+        self._need(folder.fid, Right.READ)
+        for first, last in reading.spans(uids):
+            while True:
+                found = reading.sort_records(self._database.reader, folder.fid, first, last, SORT_SLICE)
+                if found:
+                    yield [_sort_row(record) for record in found if record[0] in uids]
+                if len(found) < SORT_SLICE:
+                    break
+                first = found[-1][0] + 1
+                await asyncio.sleep(0)
 
+    # -- rights, quota, recoverable items -----------------------------------------------------------------------
     def acl(self, path: str) -> dict[str, Right]:
         """Address (or "anyone") -> rights, the owner not included. Needs ADMIN."""
-        raise NotImplementedError
+        folder = self.folder(path)
+        view = self._need(folder.fid, Right.ADMIN)
+        return {grant.address: Right(grant.rights) for grant in view.grants.get(folder.fid, {}).values()
+                if grant.rights}
 
     async def set_acl(self, path: str, who: UserId, address: str, rights: Right) -> None:
         """Give exactly these rights (none: remove). who: from the directory; model.ANYONE with address "anyone"."""
-        raise NotImplementedError
+        folder = self.folder(path)
+        self._need(folder.fid, Right.ADMIN)
+        if folder.hidden or not who:
+            raise StoreError(StoreCode.INVALID, "Rights cannot be given there")
+        await self._database.submit(folders.grant(self.mailbox, folder.fid, who, address, rights))
 
     def my_rights(self, path: str) -> Right:
         """NO_FOLDER when it may not be looked up."""
-        raise NotImplementedError
+        return self.folder(path).rights
 
     def quota(self) -> QuotaState:
-        """Counters, no counting."""
-        raise NotImplementedError
+        """Counters, no counting; limits as of the last time that the directory was asked."""
+        view = self._view()
+        limits = self._info.quota
+        return QuotaState(view.octets, view.items, limits.warn, limits.send, limits.receive)
+
+    async def _limits(self) -> Quota:
+        self._info = await self._store.info(self.mailbox)
+        return self._info.quota
 
     def recoverable(self) -> list[Deleted]:
         """What can be got back, newest deletion first. Owner (or administrator) only."""
-        raise NotImplementedError
+        self._owner_only()
+        return recover.listing(self._database, self._view())
 
     async def recover(self, ids: Iterable[int], target: Folder | None = None) -> list[Placed]:
-        """Back to where it was, or to target."""
-        raise NotImplementedError
+        """Back to where it was (else to INBOX), or to target. ids: Deleted.id."""
+        self._owner_only()
+        quota = await self._limits()
+        return await self._database.submit(recover.recover(self.mailbox, list(ids), target.fid if target else 0,
+                                                           quota))
 
     async def purge_recoverable(self, ids: Iterable[int] | None = None) -> int:
-        """Gone for good; how many."""
-        raise NotImplementedError
+        """Gone for good; how many. ids: Deleted.id; None: all."""
+        self._owner_only()
+        return await recover.purge(self._database, self.mailbox, None if ids is None else list(ids))
+
+    def _owner_only(self) -> None:
+        if not self.is_owner:
+            raise no_right()
 
     def subscribe_changes(self, callback: Callable[[Notice], None]) -> Callable[[], None]:
-        """Called after each commit that touched this mailbox; call the result to end it."""
-        raise NotImplementedError
+        """Called after each commit that touched this mailbox, and once when the database goes; call the result to end
+        it."""
+        self._view()
+        return self._database.listen(self.mailbox, callback)
+
+    # -- ids ----------------------------------------------------------------------------------------------------
+    def email_id(self, row: Row) -> str:
+        """EMAILID [RFC 8474 §5.1]; the same in all protocols."""
+        return f"M{row[4]:x}-{self._tag}"
+
+    def thread_id(self, row: Row) -> str:
+        """THREADID [RFC 8474 §5.2]."""
+        return f"T{row[5]:x}-{self._tag}"
+
+
+def _order(entry: tuple[str, int]) -> tuple[bool, list[str]]:
+    path = entry[0]
+    return not (path == "INBOX" or path.startswith("INBOX/")), path.casefold().split("/")
+
+
+def _path_or_none(path: str) -> str:
+    try:
+        return folders.normal_path(path)
+    except StoreError:
+        return ""
+
+
+def _ignore(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
+def _sort_row(record: tuple[object, ...]) -> SortRow:
+    uid, received, size, packed = record
+    base, from_, to, cc, sent, message_id, references, _, _ = read_sort_keys(packed)  # type: ignore[arg-type]
+    return SortRow((uid, received, size, base, from_, to, cc, received if sent is None else sent, message_id,
+                    references))

@@ -41,6 +41,9 @@ class Flag(IntFlag):
     NOTJUNK = 256
 
 
+NO_FLAGS = Flag(0)
+
+
 class WellKnown(IntEnum):
     """Folders with a meaning. INBOX to ARCHIVE are made with the mailbox, as are the hidden ones."""
 
@@ -175,7 +178,7 @@ class Delivery:
     content: Content
     received: int
     key: bytes = b""
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
     keywords: frozenset[str] = frozenset()
 
 
@@ -195,7 +198,7 @@ class NewMessage:
 
     content: Content
     received: int
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
     keywords: frozenset[str] = frozenset()
     recent: bool = True
 

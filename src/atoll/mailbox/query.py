@@ -105,7 +105,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Every word of `text` begins a word of the body, in this order next to each other (a phrase, the last word cut)."""
+    """The words of `text` stand in the body next to each other in this order; the last one may be cut short."""
 
     text: str
 

@@ -1,37 +1,208 @@
 """Every database mounted in this process.
 
-In     a database engine, the directory's answers, deliveries.
+In     a database engine, the directory's answers (mailboxes, owner epochs), deliveries.
 Out    Access objects; Delivered once committed.
-Spec   docs/seams.md 4; ISLANDS 4, 11.
-Fails  StoreError(UNAVAILABLE): not mounted here.
+Spec   docs/seams.md 4; ISLANDS 4 (mount, fence, in doubt), 11.1, 11.5, 11.6, 11.15.
+Fails  StoreError(UNAVAILABLE): not mounted here, or in doubt; the store mounts again by itself, unless it is fenced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
 from pathlib import Path
 
+from atoll.base.clock import Clock, SystemClock
+from atoll.base.failpoints import FAILPOINTS
 from atoll.base.ids import MailboxId, UserId
+from atoll.directory.client.model import MailboxInfo
 from atoll.mailbox.access import Access
-from atoll.mailbox.errors import StoreError
+from atoll.mailbox.blobs import Prepared
+from atoll.mailbox.check import structure_faults
+from atoll.mailbox.database import MailboxDatabase
+from atoll.mailbox.deliver import MAX_BATCH, Batch, Request, deliver
+from atoll.mailbox.errors import StoreError, no_folder, unavailable
+from atoll.mailbox.folders import born, forked
+from atoll.mailbox.ingest import ingest
 from atoll.mailbox.model import Delivered, Delivery
+from atoll.runtime.rpc import RpcError
+from atoll.sql import Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
+
+log = logging.getLogger(__name__)
+
+Lookup = Callable[[MailboxId], Awaitable[MailboxInfo]]
+REMOUNT_AFTER = (0.05, 0.2, 1.0, 5.0)
+"""Seconds before a database that was unmounted in doubt is mounted again; the last one repeats."""
+
+
+def schema() -> Schema:
+    """The schema of a mailbox database, with the check that a migrated copy has to pass."""
+    return Schema.of(files("atoll.mailbox.sql").joinpath("schema"), structure_faults)
 
 
 class Store:
-    """Mounted databases of one process, all on one event loop."""
+    """Made once per mailbox process, on its event loop."""
 
+    def __init__(self, engine: Engine, lookup: Lookup, epochs: Epochs, *, process: str = "mailbox",
+                 clock: Clock | None = None) -> None:
+        """lookup: Backend.mailbox. process: our name in the owner row."""
+        self._engine = engine
+        self._lookup = lookup
+        self._epochs = epochs
+        self._process = process
+        self.clock: Clock = clock or SystemClock()
+        self._mounted: dict[str, MailboxDatabase] = {}
+        self._batches: dict[str, Batch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._dismounted: set[str] = set()
+
+    # -- mounting -----------------------------------------------------------------------------------------------
     async def mount(self, name: str, path: Path) -> None:
-        """Open a database, raise its owner epoch durably, serve it."""
-        raise NotImplementedError
+        """Open, migrate, raise the owner epoch durably, serve. SqlError when it cannot be."""
+        if name in self._mounted:
+            return
+        self._dismounted.discard(name)
+        raw = self._engine.open(path)
+        try:
+            raw = migrate(self._engine, raw, schema())
+            if FAILPOINTS.active:
+                FAILPOINTS.hit("mailbox.mount.before_barrier")
+            ownership = await take_ownership(raw.writer, self._epochs, name, self._process)
+            if FAILPOINTS.active:
+                FAILPOINTS.hit("mailbox.mount.after_barrier")
+        except BaseException:
+            raw.close()
+            raise
+        database = MailboxDatabase(name, raw, Fence(raw.writer, ownership.epoch), self.clock, self._in_doubt)
+        if ownership.forked:
+            log.warning("a restored copy begins a new epoch",
+                        extra={"f": {"database": name, "epoch": ownership.epoch}})
+            await database.submit(forked(ownership.epoch))
+        self._mounted[name] = database
+        log.info("database mounted", extra={"f": {"database": name, "epoch": ownership.epoch}})
 
     async def dismount(self, name: str) -> None:
-        """Finish what runs, close it."""
-        raise NotImplementedError
+        """Finish what runs, close it. Nothing happens when it is not mounted."""
+        self._dismounted.add(name)
+        database = self._mounted.pop(name, None)
+        self._batches.pop(name, None)
+        if database is not None:
+            await database.close()
+            log.info("database dismounted", extra={"f": {"database": name}})
+
+    async def close(self) -> None:
+        """Dismount everything."""
+        self._dismounted.update(self._mounted)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for name in list(self._mounted):
+            await self.dismount(name)
+
+    def mounted(self) -> list[str]:
+        """Names of the databases that are served now."""
+        return sorted(self._mounted)
+
+    def database(self, name: str) -> MailboxDatabase:
+        """A mounted database; UNAVAILABLE."""
+        database = self._mounted.get(name)
+        if database is None:
+            raise unavailable(f"{name} is not mounted here")
+        return database
+
+    def _in_doubt(self, database: MailboxDatabase, error: SqlError) -> None:
+        self._mounted.pop(database.name, None)
+        self._batches.pop(database.name, None)
+        task = asyncio.get_running_loop().create_task(self._again(database, fenced=isinstance(error, Fenced)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _again(self, database: MailboxDatabase, *, fenced: bool) -> None:
+        await database.close()
+        tries = 0
+        while not fenced and database.name not in self._dismounted:
+            await asyncio.sleep(REMOUNT_AFTER[min(tries, len(REMOUNT_AFTER) - 1)])
+            tries += 1
+            try:
+                await self.mount(database.name, database.database.path)
+                return
+            except (SqlError, RpcError, OSError) as error:
+                log.warning("mounting again failed", extra={"f": {"database": database.name, "error": str(error)}})
+
+    # -- people and mail ----------------------------------------------------------------------------------------
+    async def info(self, mailbox: MailboxId) -> MailboxInfo:
+        """What the directory says; NO_FOLDER when there is no such mailbox, UNAVAILABLE when it cannot be asked."""
+        try:
+            return await self._lookup(mailbox)
+        except RpcError as error:
+            if error.code == "not_found":
+                raise no_folder() from None
+            raise unavailable(f"directory: {error.code}") from None
+
+    async def _home(self, mailbox: MailboxId) -> tuple[MailboxInfo, MailboxDatabase]:
+        info = await self.info(mailbox)
+        if info.state != "active":
+            raise unavailable(f"mailbox is {info.state}")
+        database = self.database(info.database)
+        if not database.has(mailbox):
+            await database.submit(born(mailbox, database.epoch, self.clock.now_ms()))
+        return info, database
 
     async def open(self, mailbox: MailboxId, who: UserId, *, scope: str = "full") -> Access:
-        """A person's access to a mailbox; made with its well-known folders on first use. NO_FOLDER, UNAVAILABLE."""
-        raise NotImplementedError
+        """A person's access; the mailbox is made with its well-known folders on first use. NO_FOLDER, UNAVAILABLE.
+
+        scope "admin": as the owner, whoever it is (the token said so).
+        """
+        info, database = await self._home(mailbox)
+        access = Access(self, database, info, who, is_owner=scope == "admin" or (bool(who) and info.user == who))
+        if not access.is_owner and not access.folders():
+            raise no_folder()
+        return access
 
     async def deliver(self, deliveries: Sequence[Delivery]) -> list[Delivered | StoreError]:
         """Each committed or refused on its own; resolves after the commit."""
-        raise NotImplementedError
+        results: list[Delivered | StoreError | None] = [None] * len(deliveries)
+        prepared: dict[tuple[int, str], Prepared] = {}
+        waiting: list[tuple[Batch, int, int]] = []
+        for at, delivery in enumerate(deliveries):
+            try:
+                info, database = await self._home(delivery.mailbox)
+                known = prepared.get((id(delivery.content), database.name))
+                if known is None:
+                    known = await ingest(database, delivery.content)
+                    prepared[id(delivery.content), database.name] = known
+                batch = self._batch(database)
+            except StoreError as error:
+                results[at] = error
+                continue
+            batch.requests.append(Request(delivery, known, info.quota))
+            waiting.append((batch, len(batch.requests) - 1, at))
+        for batch, position, at in waiting:
+            assert batch.future is not None
+            try:
+                results[at] = (await batch.future)[position]
+            except StoreError as error:
+                results[at] = error
+        return [result if result is not None else unavailable() for result in results]
+
+    def _batch(self, database: MailboxDatabase) -> Batch:
+        """The batch that still waits for the writer: all deliveries of a group are one unit of work."""
+        batch = self._batches.get(database.name)
+        if batch is None or batch.started or len(batch.requests) >= MAX_BATCH:
+            batch = self._batches[database.name] = Batch()
+            work = deliver(batch, database.recent, self.clock.now_ms())
+            batch.future = asyncio.ensure_future(database.submit(work))
+        return batch
+
+    def shared_with(self, who: UserId) -> list[MailboxId]:
+        """Mailboxes of the mounted databases in which this person may look up at least one folder."""
+        found: dict[MailboxId, None] = {}
+        for database in self._mounted.values():
+            found.update(dict.fromkeys(MailboxId(guid) for (guid,) in database.reader.all(
+                "SELECT DISTINCT m.guid FROM folder_user u JOIN folder f ON f.fid = u.fid JOIN mailbox m"
+                " ON m.mid = f.mid WHERE u.who IN (?, ?) AND u.rights & 1 = 1 AND f.gone = 0 ORDER BY m.guid",
+                (who, bytes(16)))))
+        return list(found)
+

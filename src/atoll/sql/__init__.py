@@ -1,10 +1,10 @@
 """One thin door to SQLite and PostgreSQL: connect, migrate, own, commit in groups."""
 
-from atoll.sql.engine import Connection, Database, Engine
+from atoll.sql.engine import Connection, Database, Engine, Reads
 from atoll.sql.errors import Broken, Fenced, Full, InDoubt, SchemaError, SqlError
 from atoll.sql.group import Context, GroupWriter
 from atoll.sql.migrate import Schema, migrate
 from atoll.sql.owner import Epochs, Fence, take_ownership
 
 __all__ = ["Broken", "Connection", "Context", "Database", "Engine", "Epochs", "Fence", "Fenced", "Full", "GroupWriter",
-           "InDoubt", "Schema", "SchemaError", "SqlError", "migrate", "take_ownership"]
+           "InDoubt", "Reads", "Schema", "SchemaError", "SqlError", "migrate", "take_ownership"]

@@ -15,6 +15,16 @@ Value = int | float | str | bytes | None
 Record = tuple[Any, ...]
 
 
+class Reads(Protocol):
+    """What can be asked with SELECT."""
+
+    def all(self, text: str, values: Sequence[Value] = ()) -> list[Record]:
+        """Every row."""
+
+    def one(self, text: str, values: Sequence[Value] = ()) -> Record | None:
+        """The first row."""
+
+
 class Connection(Protocol):
     """One connection; used by one thread at a time."""
 

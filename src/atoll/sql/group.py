@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from inspect import isgenerator
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from atoll.base.failpoints import FAILPOINTS
 from atoll.sql.engine import Connection
@@ -46,7 +46,6 @@ class Context(Protocol):
 
 C = TypeVar("C", bound=Context)
 T = TypeVar("T")
-Work = Callable[[C], T | Generator[None, None, T]]
 
 
 @dataclass(slots=True)
@@ -82,9 +81,15 @@ class GroupWriter(Generic[C]):
         self.units = 0
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{name} writer")
 
-    def submit(self, work: Work[C, T]) -> asyncio.Future[T]:
+    @overload
+    def submit(self, work: Callable[[C], Generator[None, None, T]]) -> asyncio.Future[T]: ...
+
+    @overload
+    def submit(self, work: Callable[[C], T]) -> asyncio.Future[T]: ...
+
+    def submit(self, work: Callable[[C], Any]) -> asyncio.Future[Any]:
         """Run it with the next group. Cancelling the future does not stop the work."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._ended is not None or self._closing:
             future.set_exception(self._ended or InDoubt("the writer has ended"))
             return future

@@ -72,10 +72,10 @@ CREATE TABLE blob_sweep (blob INTEGER PRIMARY KEY, since BIGINT NOT NULL);
 CREATE TABLE seen (fid INTEGER NOT NULL, who BLOB NOT NULL, uid BIGINT NOT NULL, cn BIGINT NOT NULL,
     seen INTEGER NOT NULL, PRIMARY KEY (fid, who, uid)) WITHOUT ROWID;
 CREATE UNIQUE INDEX seen_log ON seen (fid, who, cn);
--- address: what the grantor called `who`. unread: counted for those who keep their own read state.
+-- address: what the grantor called `who`. seen_items: rows of `seen` that say yes, for those with own read state.
 CREATE TABLE folder_user (fid INTEGER NOT NULL, who BLOB NOT NULL, address TEXT NOT NULL, rights INTEGER NOT NULL,
     cn_rights BIGINT NOT NULL, cn_seen BIGINT NOT NULL, subscribed INTEGER NOT NULL, cn_sub BIGINT NOT NULL,
-    PRIMARY KEY (fid, who)) WITHOUT ROWID;
+    seen_items BIGINT NOT NULL, PRIMARY KEY (fid, who)) WITHOUT ROWID;
 CREATE INDEX folder_user_who ON folder_user (who, fid);
 
 CREATE TABLE eas_sync (mid INTEGER NOT NULL, device TEXT NOT NULL, fno BIGINT NOT NULL, seq BIGINT NOT NULL,

@@ -1,0 +1,117 @@
+"""Deliveries of a group, handed over as data and written set by set.
+
+In     Delivery values that came while the writer was busy.
+Out    Delivered or StoreError for each, in order.
+Spec   ISLANDS 11.5 (delivery key with its first result), ARCHITECTURE "One thread of Python".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+from atoll.directory.client.model import Quota
+from atoll.mailbox.blobs import Prepared, RecentDigests
+from atoll.mailbox.errors import StoreError, no_folder
+from atoll.mailbox.memory import MailboxMemory
+from atoll.mailbox.model import Delivered, Delivery
+from atoll.mailbox.place import Threads, check_room, check_uids, in_list, kw_column, place, thread_hashes
+from atoll.mailbox.tx import INSERT_KEY, Tx
+
+SLICE = 24
+"""Deliveries written before the loop gets its turn."""
+MAX_BATCH = 256
+KEY_AGE_MS = 4 * 86_400_000
+"""Delivery keys are kept so long: transport gives up after two days, Safety Net time and a day more."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One delivery with everything that is looked up outside the transaction."""
+
+    delivery: Delivery
+    prepared: Prepared
+    quota: Quota
+
+
+@dataclass(slots=True)
+class Batch:
+    """Deliveries that wait for one unit of work. `started` closes it."""
+
+    requests: list[Request] = field(default_factory=list)
+    started: bool = False
+    future: asyncio.Future[list[Delivered | StoreError]] | None = None
+
+
+@dataclass(slots=True)
+class _Mailbox:
+    memory: MailboxMemory
+    threads: Threads
+    keys: dict[bytes, Delivered]
+
+
+def deliver(batch: Batch, recent: RecentDigests,
+            now: int) -> Callable[[Tx], Generator[None, None, list[Delivered | StoreError]]]:
+    """The unit of work of a batch."""
+    def work(tx: Tx) -> Generator[None, None, list[Delivered | StoreError]]:
+        batch.started = True
+        mailboxes: dict[bytes, _Mailbox | StoreError] = {}
+        for guid in dict.fromkeys(request.delivery.mailbox for request in batch.requests):
+            mine = [request for request in batch.requests if request.delivery.mailbox == guid]
+            try:
+                mailboxes[guid] = _open(tx, tx.mailbox(guid), mine)
+            except StoreError as error:
+                mailboxes[guid] = error
+            if len(mailboxes) % SLICE == 0:
+                yield
+        results: list[Delivered | StoreError] = []
+        for at, request in enumerate(batch.requests, 1):
+            mailbox = mailboxes[request.delivery.mailbox]
+            try:
+                results.append(mailbox if isinstance(mailbox, StoreError) else _one(tx, mailbox, request, recent, now))
+            except StoreError as error:
+                results.append(error)
+            if at % SLICE == 0:
+                tx.write_out()
+                yield
+        for mailbox in mailboxes.values():
+            if isinstance(mailbox, _Mailbox):
+                mailbox.threads.write(tx)
+        return results
+    return work
+
+
+def _open(tx: Tx, memory: MailboxMemory, requests: list[Request]) -> _Mailbox:
+    keys: dict[bytes, Delivered] = {}
+    asked = [request.delivery.key for request in requests if request.delivery.key]
+    if asked:
+        marks, values = in_list(asked)
+        for key, fid, uid, id_ in tx.all(
+                f"SELECT key, fid, uid, id FROM delivery_key WHERE mid = ? AND key IN ({marks})",
+                [memory.mid, *values]):  # type: ignore[list-item]
+            keys[key] = Delivered(uid, id_, fid, duplicate=True)
+    threads = Threads(memory)
+    threads.prefetch(tx, [value for request in requests for value in thread_hashes(request.prepared.content.scanned)])
+    return _Mailbox(memory, threads, keys)
+
+
+def _one(tx: Tx, mailbox: _Mailbox, request: Request, recent: RecentDigests, now: int) -> Delivered:
+    delivery = request.delivery
+    known = mailbox.keys.get(delivery.key) if delivery.key else None
+    if known is not None:
+        return known
+    memory = mailbox.memory
+    folder = memory.at(delivery.path)
+    if folder is None or folder.hidden:
+        raise no_folder()
+    check_room(memory, request.quota, request.prepared.size)
+    check_uids(folder, 1)
+    kw = kw_column(tx, memory, delivery.keywords)
+    uid, id_ = place(tx, memory, folder, mailbox.threads, recent, request.prepared, delivery.received,
+                     int(delivery.flags), kw)
+    done = Delivered(uid, id_, folder.fid)
+    if delivery.key:
+        tx.add(INSERT_KEY, (memory.mid, delivery.key, folder.fid, uid, id_, now))
+        mailbox.keys[delivery.key] = Delivered(uid, id_, folder.fid, duplicate=True)
+    return done

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
@@ -22,6 +21,8 @@ from atoll.base.clock import SystemClock
 from atoll.directory.server.parts import open_parts
 from atoll.runtime.paths import RunPaths
 from atoll.runtime.rpc import Call, Empty, RpcError, RpcServer
+from atoll.sql import SqlError
+from atoll.sql.sqlite import SqliteEngine
 
 
 class Roles:
@@ -66,19 +67,21 @@ class Island:
     def __init__(self, data: Path) -> None:
         self.data = data
         self.roles = Roles()
+        self.doubts: list[SqlError] = []
         self._ready = threading.Event()
 
     async def _main(self) -> None:
         self._stop = asyncio.Event()
         paths = RunPaths(self.data)
-        self.parts = parts = open_parts(apsw, self.data / "dir", SystemClock(), instance="directory.test",
-                                        island="here", is_role=lambda pid, name: True)
+        self.parts = parts = await open_parts(
+            SqliteEngine(), self.data / "dir", SystemClock(), instance="directory.test", island="here",
+            is_role=lambda pid, name: True, on_doubt=self.doubts.append)
         for number in (1, 2):
             await parts.register.add_database(f"db{number}", f"mailbox-{number}", "here")
         parts.sessions.key_for("mailbox-1.start")
         relay = Relay(paths.op)
         admin = AdminService(parts, relay, audit_path=self.data / "dir" / "audit.log",
-                             socket_of=lambda backend, protocol: paths.imap(int(backend[-1])))
+                             sockets={"imap": paths.imap, "pop3": paths.pop})
         servers = [(RpcServer(admin.handlers(), lambda peer: True), paths.admin)]
         servers += [(RpcServer(self.roles.handlers(role), lambda peer: True), paths.op(role))
                     for role in ("mailbox-1", "mailbox-2", "transport", "supervisor")]

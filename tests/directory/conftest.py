@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import apsw
 import pytest
 
 from atoll.base.clock import SystemClock
@@ -17,6 +16,8 @@ from atoll.directory.client.signin import SignIn
 from atoll.directory.server.auth import hashes
 from atoll.directory.server.parts import Parts, open_parts
 from atoll.runtime.rpc import RpcClient, RpcServer
+from atoll.sql import SqlError
+from atoll.sql.sqlite import SqliteEngine
 
 PASSWORD = b"correct horse battery staple"
 
@@ -30,10 +31,12 @@ class House:
         self.clients: list[RpcClient] = []
         self.is_role: Callable[[int, str], bool] = lambda pid, name: pid == os.getpid()
         self.clock = SystemClock()
+        self.doubts: list[SqlError] = []
 
     async def start(self) -> None:
-        self.parts = open_parts(apsw, self.folder / "dir", self.clock, instance="directory.test", island="here",
-                                is_role=lambda pid, name: self.is_role(pid, name), floor=0.0)
+        self.parts = await open_parts(
+            SqliteEngine(), self.folder / "dir", self.clock, instance="directory.test", island="here", floor=0.0,
+            is_role=lambda pid, name: self.is_role(pid, name), on_doubt=self.doubts.append)
         service = self.parts.service
         self.servers = [RpcServer(service.signin_handlers(), lambda peer: True, on_close=service.left),
                         RpcServer(service.backend_handlers(), lambda peer: True, on_close=service.left)]

@@ -36,14 +36,16 @@ _READS = frozenset({"list", "show", "get", "verify", "usage", "backups", "recove
 class AdminService:
     """One method per operation that the directory does itself; the others are relayed."""
 
-    def __init__(self, parts: Parts, relay: Relay, *, audit_path: Path, socket_of: Callable[[str, str], Path]) -> None:
+    def __init__(self, parts: Parts, relay: Relay, *, audit_path: Path,
+                 sockets: dict[str, Callable[[str], Path]]) -> None:
+        """sockets: protocol -> path of a backend's socket."""
         self._parts = parts
         self._relay = relay
         self._register = parts.register
         self._listing = Listing(parts.database, parts.recipients)
         self._audit = parts.audit
         self._audit_path = audit_path
-        self._socket_of = socket_of
+        self._sockets = sockets
         self._own: dict[str, Callable[[Call, Any], Awaitable[msgspec.Struct | None]]] = {
             "domain.create": self.domain_create, "domain.list": self.domain_list, "domain.show": self.domain_show,
             "domain.change": self.domain_change, "domain.remove": self.domain_remove,
@@ -240,7 +242,7 @@ class AdminService:
             signed = self._parts.sessions.issue(info.backend, grant, call.peer.pid)
         except NoAudience:
             raise RpcError("temporary", f"{info.backend} is not running") from None
-        return ops.Token(signed.token, info.backend, str(self._socket_of(info.backend, ask.protocol)),
+        return ops.Token(signed.token, info.backend, str(self._sockets[ask.protocol](info.backend)),
                          to_text(info.mailbox), info.address)
 
     # -- relayed ------------------------------------------------------------------------------------------------

@@ -3,61 +3,54 @@
 In     DATA/dir; listeners signin (frontends), backend (mailbox roles and transport), admin (the operator).
 Out    answers, tokens, pushes; DATA/dir/directory.sqlite and audit.log.
 Spec   PROCESSES 3 to 6; docs/seams.md 3 and 7.
+Fails  a commit in doubt ends the role: the supervisor starts it anew.
 Not    a process that dials out: it speaks only over Unix sockets of this island.
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
-import apsw
-
 from atoll.admin.relay import Relay
 from atoll.admin.service import AdminService, admits
+from atoll.base import ids
 from atoll.directory.server import demo
 from atoll.directory.server.parts import Parts, open_parts
-from atoll.runtime.paths import RunPaths
-from atoll.runtime.peers import Peer
-from atoll.runtime.role import run
+from atoll.runtime.paths import DataPaths, RunPaths
+from atoll.runtime.role import RoleContext, run
 from atoll.runtime.rpc import RpcServer
+from atoll.sql import SqlError
+from atoll.sql.sqlite import SqliteEngine
 
-if TYPE_CHECKING:
-    from atoll.runtime.role import RoleContext
+OUTCOMES = ("granted", "credentials", "temporary", "disabled", "protocol", "slow", "authorization")
 
 
 async def main(ctx: RoleContext) -> None:
     """Open, serve, close."""
+    folder, paths = DataPaths(ctx.data).directory, RunPaths(ctx.data)
 
-    def is_role(pid: int, name: str) -> bool:
-        # A connection from this very process exists only where every role runs in it (--single-process).
-        return pid == os.getpid() or ctx.role_of_pid(pid) == name
+    def in_doubt(error: SqlError) -> None:
+        ctx.health("database", "fail", str(error))
+        ctx.stopping.set()
 
-    def is_kind(peer: Peer, *kinds: str) -> bool:
-        return peer.pid == os.getpid() or (ctx.role_of_pid(peer.pid) or "").partition("-")[0] in kinds
-
-    parts = open_parts(apsw, ctx.data / "dir", ctx.clock, instance=f"{ctx.name}.{ctx.start_id}",
-                       island=ctx.config.island.name, is_role=is_role,
-                       on_audit_state=lambda state, detail: ctx.health("audit", state, detail))
-    paths = RunPaths(ctx.data)
+    parts = await open_parts(SqliteEngine(), folder, ctx.clock, instance=ctx.instance, island=ctx.config.island.name,
+                             is_role=ctx.is_role, on_doubt=in_doubt,
+                             on_audit_state=lambda state, detail: ctx.health("audit", state, detail))
     await _first_start(ctx, parts)
     relay = Relay(paths.op)
-
-    def socket_of(backend: str, protocol: str) -> object:
-        number = int(backend.rpartition("-")[2])
-        return paths.imap(number) if protocol == "imap" else paths.pop(number)
-
-    admin = AdminService(parts, relay, audit_path=ctx.data / "dir" / "audit.log", socket_of=socket_of)
     service = parts.service
+    admin = AdminService(parts, relay, audit_path=folder / "audit.log",
+                         sockets={"imap": paths.imap, "pop3": paths.pop})
     servers = {
-        "signin": RpcServer(service.signin_handlers(), lambda peer: is_kind(peer, "frontend"), on_close=service.left),
-        "backend": RpcServer(service.backend_handlers(), lambda peer: is_kind(peer, "mailbox", "transport"),
-                             on_close=service.left),
+        "signin": RpcServer(service.signin_handlers(), lambda peer: ctx.is_role(peer.pid, "frontend"),
+                            on_close=service.left),
+        "backend": RpcServer(service.backend_handlers(), on_close=service.left,
+                             admit=lambda peer: ctx.is_role(peer.pid, "mailbox") or ctx.is_role(peer.pid, "transport")),
         "admin": RpcServer(admin.handlers(), lambda peer: admits(peer.uid)),
     }
     listeners = [await server.serve(ctx.listeners[name]) for name, server in servers.items()]
-    "example.test".encode("idna")  # the codec is imported at first use: before the file system closes
-    ctx.restrict(read=[], write=[ctx.data / "dir"])
+    _gauges(ctx, parts, servers)
+    _warm_up()
+    ctx.restrict(read=[], write=[folder])
+    parts.audit.append("directory.start", instance=ctx.instance)
     await ctx.ready()
     await ctx.stopping.wait()
     for listener in listeners:
@@ -65,11 +58,35 @@ async def main(ctx: RoleContext) -> None:
     for server in servers.values():
         server.close_connections()
     await relay.close()
+    parts.audit.append("directory.stop", instance=ctx.instance)
     await parts.close()
 
 
 async def _first_start(ctx: RoleContext, parts: Parts) -> None:
     """Make the configured databases known, and the demo's people if there is nobody yet."""
+    for at in ctx.config.databases:
+        await parts.register.add_database(at.name, f"mailbox-{at.process}", ctx.config.island.name)
+    accounts = [demo.Account(one.address, one.password, one.database) for one in ctx.config.demo]
+    if accounts and await demo.create(parts.database, parts.register, parts.lane, accounts):
+        await parts.audit.durable("directory.demo", accounts=len(accounts))
+
+
+def _warm_up() -> None:
+    """Import what is imported at first use: afterwards the file system is closed to us."""
+    "ä.example".encode("idna")
+    ids.to_text(ids.new_id()).encode("ascii", "backslashreplace")
+
+
+def _gauges(ctx: RoleContext, parts: Parts, servers: dict[str, RpcServer]) -> None:
+    """What `/metrics` shows of this role."""
+    counts = parts.sign_in.counts
+    for outcome in OUTCOMES:
+        ctx.metrics.gauge("signins", lambda outcome=outcome: counts[outcome], outcome=outcome)  # type: ignore[misc]
+    for name, server in servers.items():
+        ctx.metrics.gauge("directory_clients", lambda server=server: len(server.connections),  # type: ignore[misc]
+                          socket=name)
+    ctx.metrics.gauge("hash_lane_waiting", lambda: parts.lane.waiting)
+    ctx.metrics.gauge("directory_change", parts.database.last_change)
 
 
 if __name__ == "__main__":

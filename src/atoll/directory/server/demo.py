@@ -23,13 +23,10 @@ class Account(NamedTuple):
     database: str
 
 
-async def create(database: Database, register: Register, lane: HashLane, accounts: Sequence[Account], *,
-                 backends: dict[str, str], island: str) -> bool:
-    """Make the accounts if there is no mailbox yet; were they made? backends: database name -> mailbox role."""
+async def create(database: Database, register: Register, lane: HashLane, accounts: Sequence[Account]) -> bool:
+    """Make the accounts if there is no mailbox yet; were they made? Their databases are known already."""
     if database.one("SELECT 1 FROM mailbox LIMIT 1") is not None:
         return False
-    for name, backend in sorted(backends.items()):
-        await register.add_database(name, backend, island)
     for domain in dict.fromkeys(account.address.rpartition("@")[2] for account in accounts):
         if database.one("SELECT 1 FROM domain WHERE name = ? AND deleted = 0", (domain,)) is None:
             await register.create_domain(domain)

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from atoll.base.audit import AuditLog
 from atoll.base.clock import Clock
 from atoll.directory.server.auth.lane import HashLane
 from atoll.directory.server.auth.signin import FLOOR_SECONDS, PasswordSignIn
-from atoll.directory.server.database import Database
+from atoll.directory.server.database import Database, open_database
 from atoll.directory.server.recipients import Recipients
 from atoll.directory.server.register import Register
 from atoll.directory.server.service import Service
 from atoll.directory.server.sessions import Sessions
+from atoll.sql import Engine, SqlError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,11 @@ class Parts:
         await self.audit.close()
 
 
-def open_parts(engine: Any, folder: Path, clock: Clock, *, instance: str, island: str,
-               is_role: Callable[[int, str], bool], on_audit_state: Callable[[str, str], None] | None = None,
-               floor: float = FLOOR_SECONDS) -> Parts:
-    """Open DATA/dir. Blocking: before the role is ready."""
-    database = Database(engine, folder / "directory.sqlite", clock, instance)
-    database.open()
+async def open_parts(engine: Engine, folder: Path, clock: Clock, *, instance: str, island: str,
+                     is_role: Callable[[int, str], bool], on_doubt: Callable[[SqlError], None],
+                     on_audit_state: Callable[[str, str], None] | None = None, floor: float = FLOOR_SECONDS) -> Parts:
+    """Open DATA/dir, before the role is ready."""
+    database = await open_database(engine, folder / "directory.sqlite", clock, instance, on_doubt)
     audit = AuditLog(folder / "audit.log", clock, on_state=on_audit_state)
     audit.open()
     recipients, register, sessions, lane = Recipients(database), Register(database), Sessions(clock), HashLane()

@@ -34,7 +34,6 @@ for _step, _says in (("warn", "bytes at which the owner is warned"), ("send", "b
                      ("receive", "bytes at which receiving stops as well")):
     SETTINGS[f"quota-{_step}"] = (f"{_says}; for mailboxes without their own; 0: none", _number)
 SETTINGS["default-domain"] = ("domain of a login name without @", domain_of)
-SETTINGS["recoverable-days"] = ("days that deleted items can be got back", _number)
 
 
 def secret() -> str:

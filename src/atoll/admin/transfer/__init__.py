@@ -1,0 +1,1 @@
+"""Mail in bulk: from other servers and files into a mailbox, and out of it (docs/adr/0002)."""

@@ -1,0 +1,149 @@
+"""admin.transfer.state -- what was imported already: a journal beside the island's data.
+
+In     keys of messages, by folder of the source and its generation (UIDVALIDITY).
+Out    "is it done?", also after a crash: an entry is on disk before its batch is sent (intent) and after it (done).
+Spec   one JSON value a line; a torn last line is ignored. IMAP keys are kept as ranges, others as a set.
+Fails  OSError of the file; a second import of the same source at the same time is refused (flock).
+Not    a database: admin owns none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Busy(Exception):
+    """Another import of this source into this mailbox is running."""
+
+
+@dataclass(slots=True)
+class Intent:
+    """A batch that was sent, and of which no answer is known. uidnext: of the target folder before it."""
+
+    folder: str
+    generation: str
+    keys: list[str]
+    target: str
+    uidvalidity: int
+    uidnext: int
+    sizes: list[int]
+
+
+@dataclass(slots=True)
+class _Folder:
+    keys: set[str] = field(default_factory=set)
+
+
+class State:
+    """The journal of one source into one mailbox."""
+
+    def __init__(self, folder: Path, source: str, target: str) -> None:
+        name = hashlib.blake2b(f"{source}\0{target.lower()}".encode(), digest_size=10).hexdigest()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = folder / f"{name}.journal"
+        self._folders: dict[tuple[str, str], set[str]] = {}
+        self.pending: Intent | None = None
+        self._file: TextIO = open(self.path, "a+", encoding="utf-8", opener=_private)  # noqa: SIM115 - held open
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise Busy from None
+        self._read()
+        if not self._folders and self._file.tell() == 0:
+            self._write({"source": source, "target": target})
+
+    def _read(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for line in self._file:
+            if not line.endswith("\n"):
+                break
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break
+            whole += len(line.encode("utf-8"))
+            self._take(entry)
+        self._file.seek(0, os.SEEK_END)
+        if self._file.tell() > whole:  # a torn line: cut it off, so that the next one stands alone
+            self._file.truncate(whole)
+            self._file.seek(0, os.SEEK_END)
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        if "intent" in entry:
+            self.pending = Intent(**entry["intent"])
+        elif "done" in entry:
+            folder, generation, keys = entry["done"]
+            self._done(folder, generation).update(_expand(keys))
+            self.pending = None
+        elif "dropped" in entry:
+            self.pending = None
+
+    def _done(self, folder: str, generation: str) -> set[str]:
+        return self._folders.setdefault((folder, generation), set())
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry, ensure_ascii=True, separators=(",", ":")) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def has(self, folder: str, generation: str, key: str) -> bool:
+        """Is the message there?"""
+        return key in self._done(folder, generation)
+
+    def intend(self, intent: Intent) -> None:
+        """About to send this batch."""
+        self.pending = intent
+        self._write({"intent": {name: getattr(intent, name) for name in Intent.__slots__}})
+
+    def done(self, folder: str, generation: str, keys: list[str]) -> None:
+        """These are committed in the mailbox."""
+        self._write({"done": [folder, generation, _compress(keys)]})
+        self._done(folder, generation).update(keys)
+        self.pending = None
+
+    def dropped(self) -> None:
+        """The pending batch did not arrive."""
+        self._write({"dropped": True})
+        self.pending = None
+
+    def close(self) -> None:
+        """Give the journal free."""
+        self._file.close()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _compress(keys: list[str]) -> list[str]:
+    """Runs of numbers as "a:b"; everything else as it is."""
+    out: list[str] = []
+    start = last = -1
+    for key in keys:
+        number = int(key) if key.isdigit() else -1
+        if number >= 0 and number == last + 1 and start >= 0:
+            last = number
+            out[-1] = f"{start}:{last}"
+            continue
+        out.append(key)
+        start = last = number
+    return out
+
+
+def _expand(keys: list[str]) -> list[str]:
+    out: list[str] = []
+    for key in keys:
+        first, colon, last = key.partition(":")
+        if colon and first.isdigit() and last.isdigit():
+            out.extend(str(number) for number in range(int(first), int(last) + 1))
+        else:
+            out.append(key)
+    return out

@@ -25,7 +25,8 @@ class Peer(NamedTuple):
 
 def peer_of(end: asyncio.BaseTransport | socket.socket) -> Peer:
     """The peer's credentials."""
-    sock = end.get_extra_info("socket") if isinstance(end, asyncio.BaseTransport) else end
+    # uvloop's transports are no asyncio.BaseTransport by type
+    sock = end if isinstance(end, socket.socket) else end.get_extra_info("socket")
     if sock is None:
         raise OSError("no socket")
     return Peer(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))

@@ -1,0 +1,96 @@
+"""The mailbox role: owns its databases, serves them over IMAP and POP3 to frontends and takes deliveries by LMTP.
+
+In     DATA/mbox/N; listeners imap, pop, mbox-imap, lmtp, op; the directory's backend socket.
+Out    answers in the client's own protocol; deliveries committed before they are acknowledged.
+Spec   PROCESSES 3, 5, 6; docs/seams.md 1; ISLANDS 4 and 11.15 (a database that cannot be mounted is tried again).
+Fails  a database in doubt is unmounted and mounted again; a fenced one stays away.
+Not    a process that dials out: it speaks only over Unix sockets of this island.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from atoll.base.config import DatabaseAt
+from atoll.directory.client.backend import Backend
+from atoll.mailbox.store import Store
+from atoll.protocols.imap.limits import Limits
+from atoll.protocols.imap.server import ImapServer
+from atoll.protocols.pop3.server import Pop3Server
+from atoll.runtime.paths import DataPaths, RunPaths
+from atoll.runtime.peers import Peer
+from atoll.runtime.role import RoleContext, run
+from atoll.runtime.rpc import RpcClient, RpcError
+from atoll.sql import SqlError
+from atoll.sql.sqlite import SqliteEngine
+
+MOUNT_AGAIN = 1.0
+"""Seconds between attempts to mount a database that could not be."""
+
+log = logging.getLogger(__name__)
+
+
+class DirectoryEpochs:
+    """The directory keeps the high-water mark of owner epochs."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def next_epoch(self, database: str, at_least: int) -> int:
+        """Durable at the directory when it returns."""
+        return await self._backend.owner_epoch(database, at_least)
+
+
+async def main(ctx: RoleContext) -> None:
+    """Mount, serve, dismount."""
+    folder, paths = DataPaths(ctx.data).mailbox(ctx.name), RunPaths(ctx.data)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = RpcClient(paths.backend)
+    backend = Backend(directory, ctx.clock)
+    backend.start()
+    store = Store(SqliteEngine(), backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock)
+
+    def from_frontend(peer: Peer) -> bool:
+        return ctx.is_role(peer.pid, "frontend") or ctx.is_role(peer.pid, "mailbox")
+
+    limits = Limits(append=ctx.config.imap.append_bytes, idle_seconds=ctx.config.imap.idle_seconds)
+    imap = ImapServer(store, backend, await backend.verifier(ctx.instance, "imap"), ctx.clock, admit=from_frontend,
+                      backend=ctx.name, limits=limits, socket_of=paths.mbox_imap)
+    pop3 = Pop3Server(store, await backend.verifier(ctx.instance, "pop3"), ctx.clock, admit=from_frontend)
+    backend.on_revoked(imap.revoke)
+    backend.on_revoked(pop3.revoke)
+    mounting = [asyncio.create_task(_mount(ctx, store, at))
+                for at in ctx.config.databases if f"mailbox-{at.process}" == ctx.name]
+    if mounting:
+        await asyncio.wait(mounting, timeout=10)
+    await imap.serve(ctx.listeners["imap"])
+    await imap.serve(ctx.listeners["mbox-imap"])
+    await pop3.serve(ctx.listeners["pop"])
+    ctx.restrict(read=[], write=[folder])
+    await ctx.ready()
+    await ctx.stopping.wait()
+    await asyncio.gather(imap.close(), pop3.close())
+    for task in mounting:
+        task.cancel()
+    await store.close()
+    await directory.close()
+
+
+async def _mount(ctx: RoleContext, store: Store, at: DatabaseAt) -> None:
+    """Until it is mounted; a failure is shown by `atoll health`."""
+    path = DataPaths(ctx.data).mailbox(ctx.name) / f"{at.name}.sqlite"
+    while True:
+        try:
+            await store.mount(at.name, path)
+        except (SqlError, RpcError, OSError) as error:
+            ctx.health(f"database {at.name}", "fail", str(error))
+            log.error("database not mounted", extra={"f": {"database": at.name, "error": str(error)}})
+            await asyncio.sleep(MOUNT_AGAIN)
+        else:
+            ctx.health(f"database {at.name}", "ok")
+            return
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,7 +1,7 @@
 """Real clients against a whole island, over TLS, with the demo's own CA.
 
-A client comes from `.cache/clients/bin` (`make test-deps`) or from PATH. A missing one fails the run with the line to type;
-with CLIENTS=found it is skipped, and the end of the run says what was not run.
+A client comes from `.cache/clients/bin` (`make test-deps`) or from PATH. A missing one fails the run with the line to
+type; with CLIENTS=found it is skipped, and the end of the run says what was not run.
 """
 
 from __future__ import annotations

@@ -209,7 +209,11 @@ def wrap(name: str, client: Client, root: Path, bin_: Path) -> Path:
     for key, value in env.items():
         more = f"${{{key}:+:${key}}}" if key == "LD_LIBRARY_PATH" else ""
         lines.append(f"export {key}={shlex.quote(value)}{more}")
-    lines.append("exec " + shlex.join([*interpreter(root, client.kind, root / client.command), str(root / client.command)]) + ' "$@"')
+    lines.append(
+        "exec "
+        + shlex.join([*interpreter(root, client.kind, root / client.command), str(root / client.command)])
+        + ' "$@"'
+    )
     path = bin_ / name
     path.write_text("\n".join(lines) + "\n")
     path.chmod(0o755)

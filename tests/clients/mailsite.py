@@ -44,7 +44,11 @@ class Seen:
 
     @property
     def subject(self) -> str:
-        found = re.search(rb"(?im)^subject: (.*?)\r$", self.data)
+        return self.header("Subject")
+
+    def header(self, name: str) -> str:
+        """The first such header, or nothing."""
+        found = re.search(rb"(?im)^%s: (.*?)\r$" % name.encode(), self.data.partition(b"\r\n\r\n")[0] + b"\r\n")
         return found.group(1).decode() if found else ""
 
 
@@ -116,7 +120,8 @@ class Site:
                     tail = answer[answer.index(part) + 1]
                     text = head + (tail.decode() if isinstance(tail, bytes) else "")
                     uid, flags = re.search(r"UID (\d+)", text), re.search(r"FLAGS \(([^)]*)\)", text)
-                    assert uid and flags, text
+                    assert uid, text
+                    assert flags, text
                     found.append(Seen(int(uid.group(1)), frozenset(flags.group(1).split()) - {r"\Recent"}, part[1]))
             return found
 
@@ -142,11 +147,11 @@ class Site:
             status, answer = client.append(f'"{folder}"', flags, imaplib.Time2Internaldate(time.time()), data)
             assert status == "OK", answer
 
-    def send(self, to: Account, subject: str, body: str = "text\n") -> None:
+    def send(self, to: Account, subject: str, body: str = "text\n", sender: str = "somebody@outside.example") -> None:
         """A message by SMTP from outside."""
         with smtplib.SMTP(HOST, self.ports["smtp"], timeout=30) as client:
             client.starttls(context=self.tls())
-            client.send_message(letter(subject, to=to.address, body=body))
+            client.send_message(letter(subject, to=to.address, body=body, sender=sender))
 
     def wait(self, question: Callable[[], Any], seconds: float = 15) -> Any:
         """Ask until the answer is true; returns it."""
@@ -166,13 +171,37 @@ def letter(subject: str, to: str, body: str = "text\n", sender: str = "somebody@
     return message
 
 
-def run(command: list[str], home: Path, *, stdin: str | None = None, timeout: float = 60, ok: tuple[int, ...] = (0,),
-        **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str],
+    home: Path,
+    *,
+    stdin: str | None = None,
+    timeout: float = 60,
+    ok: tuple[int, ...] = (0,),
+    **env: str,
+) -> subprocess.CompletedProcess[str]:
     """Run a client with a home of its own; fails with all it said."""
     home.mkdir(parents=True, exist_ok=True)
-    full = {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "xterm", "USER": "somebody", **env}
-    got = subprocess.run(command, input=stdin, env=full, cwd=home, capture_output=True, text=True, errors="replace",
-                         timeout=timeout, check=False, **({"stdin": subprocess.DEVNULL} if stdin is None else {}))
+    full = {
+        "HOME": str(home),
+        "PATH": os.environ["PATH"],
+        "LC_ALL": "C.UTF-8",
+        "TERM": "xterm",
+        "USER": "somebody",
+        **env,
+    }
+    got = subprocess.run(
+        command,
+        input=stdin,
+        env=full,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        check=False,
+        **({"stdin": subprocess.DEVNULL} if stdin is None else {}),
+    )
     assert got.returncode in ok, f"{command}: exit {got.returncode}\n{got.stdout[-4000:]}\n{got.stderr[-4000:]}"
     return got
 

@@ -20,12 +20,19 @@ class Terminal:
         home.mkdir(parents=True, exist_ok=True)
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
-        full = {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "xterm", "USER": "somebody",
-                **(env or {})}
+        full = {
+            "HOME": str(home),
+            "PATH": os.environ["PATH"],
+            "LC_ALL": "C.UTF-8",
+            "TERM": "xterm",
+            "USER": "somebody",
+            **(env or {}),
+        }
         self.command = command
         self.master, self.said = master, b""
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=full, cwd=home,
-                                        start_new_session=True)
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env=full, cwd=home, start_new_session=True
+        )
         os.close(slave)
 
     def press(self, keys: str) -> None:
@@ -46,7 +53,9 @@ class Terminal:
         """Wait for the program's own end; fails with the last screen when it does not come."""
         until = time.monotonic() + seconds
         while self.process.poll() is None:
-            assert time.monotonic() < until, f"{self.command} did not end:\n{self.said[-3000:].decode(errors='replace')}"
+            assert time.monotonic() < until, (
+                f"{self.command} did not end:\n{self.said[-3000:].decode(errors='replace')}"
+            )
             self.pump(0.2)
         return self.process.returncode
 

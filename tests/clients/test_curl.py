@@ -30,9 +30,23 @@ def test_imap(site: Site, tool: Tool, tmp_path: Path, scheme: str, service: str)
     assert message.data == text
     assert "INBOX" in curl(site, tool, tmp_path, alice, f"{base}/")
     assert "* SEARCH 1" in curl(site, tool, tmp_path, alice, f"{base}/INBOX?SUBJECT%20curl")
-    got = run([tool("curl"), "--silent", "--ssl-reqd", "--cacert", str(site.ca), "--user", f"{alice.address}:{alice.password}",
-               f"{base}/INBOX;UID={message.uid}", "--output", "got"], tmp_path)
-    assert got.returncode == 0 and (tmp_path / "got").read_bytes() == text
+    got = run(
+        [
+            tool("curl"),
+            "--silent",
+            "--ssl-reqd",
+            "--cacert",
+            str(site.ca),
+            "--user",
+            f"{alice.address}:{alice.password}",
+            f"{base}/INBOX;UID={message.uid}",
+            "--output",
+            "got",
+        ],
+        tmp_path,
+    )
+    assert got.returncode == 0
+    assert (tmp_path / "got").read_bytes() == text
     curl(site, tool, tmp_path, alice, f"{base}/INBOX", "--request", "STORE 1 +FLAGS (\\Deleted)")
     curl(site, tool, tmp_path, alice, f"{base}/INBOX", "--request", "EXPUNGE")
     assert site.held(alice) == []
@@ -46,22 +60,48 @@ def test_pop3(site: Site, tool: Tool, tmp_path: Path, scheme: str, service: str)
     base = f"{scheme}://localhost:{site.ports[service]}"
     listed = curl(site, tool, tmp_path, alice, f"{base}/").split("\n")
     assert len([line for line in listed if line.strip()]) == 2
-    run([tool("curl"), "--silent", "--ssl-reqd", "--cacert", str(site.ca), "--user", f"{alice.address}:{alice.password}",
-         f"{base}/1", "--output", "got"], tmp_path)
+    run(
+        [
+            tool("curl"),
+            "--silent",
+            "--ssl-reqd",
+            "--cacert",
+            str(site.ca),
+            "--user",
+            f"{alice.address}:{alice.password}",
+            f"{base}/1",
+            "--output",
+            "got",
+        ],
+        tmp_path,
+    )
     held = {message.subject: message for message in site.held(alice)}
     assert (tmp_path / "got").read_bytes() == held["first"].data
     curl(site, tool, tmp_path, alice, f"{base}/2", "--request", "DELE", "--list-only")
     assert site.subjects(alice) == ["first"]
 
 
-@pytest.mark.parametrize(("scheme", "service", "signed_in"), [
-    ("smtp", "smtp", False), ("smtp", "submission", True), ("smtps", "submissions", True)])
+@pytest.mark.parametrize(
+    ("scheme", "service", "signed_in"),
+    [("smtp", "smtp", False), ("smtp", "submission", True), ("smtps", "submissions", True)],
+)
 def test_smtp(site: Site, tool: Tool, tmp_path: Path, scheme: str, service: str, signed_in: bool) -> None:
     alice, bob = site.account("alice"), site.account("bob")
     sender = alice.address if signed_in else "a@outside.example"
     text = bytes(letter(f"curl to {service}", to=bob.address, sender=sender)).replace(b"\n", b"\r\n")
     (tmp_path / "message").write_bytes(text)
-    curl(site, tool, tmp_path, alice if signed_in else None, f"{scheme}://localhost:{site.ports[service]}/client.example",
-         "--mail-from", sender, "--mail-rcpt", bob.address, "--upload-file", str(tmp_path / "message"))
+    curl(
+        site,
+        tool,
+        tmp_path,
+        alice if signed_in else None,
+        f"{scheme}://localhost:{site.ports[service]}/client.example",
+        "--mail-from",
+        sender,
+        "--mail-rcpt",
+        bob.address,
+        "--upload-file",
+        str(tmp_path / "message"),
+    )
     (message,) = site.held(bob)
     assert message.data.endswith(text)

@@ -32,26 +32,36 @@ def got(home: Path) -> list[str]:
     subjects = []
     for path in home.glob("got.*"):
         text = path.read_text().replace("\r\n", "\n")
-        assert "one\n.\n..two\n" in text and "From three\n" in text
+        assert "one\n.\n..two\n" in text
+        assert "From three\n" in text
         subjects += [line[9:] for line in text.splitlines() if line.startswith("Subject: ")]
     return sorted(subjects)
 
 
 @pytest.mark.client("fetchmail")
-@pytest.mark.parametrize(("service", "protocol", "tls"), [
-    ("pop3s", "pop3", "ssl"), ("pop3", "pop3", "sslproto tls1.2+"), ("imaps", "imap", "ssl"),
-    ("imap", "imap", "sslproto tls1.2+")])
+@pytest.mark.parametrize(
+    ("service", "protocol", "tls"),
+    [
+        ("pop3s", "pop3", "ssl"),
+        ("pop3", "pop3", "sslproto tls1.2+"),
+        ("imaps", "imap", "ssl"),
+        ("imap", "imap", "sslproto tls1.2+"),
+    ],
+)
 def test_fetchmail(site: Site, tool: Tool, tmp_path: Path, service: str, protocol: str, tls: str) -> None:
     alice = site.account("alice")
     fill(site, alice)
     sink = make_sink(tmp_path)
     uidl = "uidl" if protocol == "pop3" else ""
-    rc = secret(tmp_path / "rc", f"""
+    rc = secret(
+        tmp_path / "rc",
+        f"""
 set idfile "{tmp_path}/ids"
 set no bouncemail
 poll localhost service {site.ports[service]} protocol {protocol} {uidl}
   user "{alice.address}" password "{alice.password}" {tls} sslcertck sslcertfile "{site.ca}" mda "{sink}" keep
-""")
+""",
+    )
     fetch = [tool("fetchmail"), "-f", str(rc), "--nosyslog", "--pidfile", str(tmp_path / "pid"), "-v"]
     run(fetch, tmp_path)
     assert got(tmp_path) == ["n0", "n1", "n2"]
@@ -64,12 +74,15 @@ poll localhost service {site.ports[service]} protocol {protocol} {uidl}
 
 
 @pytest.mark.client("getmail")
-@pytest.mark.parametrize(("retriever", "service"), [
-    ("SimplePOP3SSLRetriever", "pop3s"), ("SimpleIMAPSSLRetriever", "imaps")])
+@pytest.mark.parametrize(
+    ("retriever", "service"), [("SimplePOP3SSLRetriever", "pop3s"), ("SimpleIMAPSSLRetriever", "imaps")]
+)
 def test_getmail(site: Site, tool: Tool, tmp_path: Path, retriever: str, service: str) -> None:
     alice = site.account("alice")
     fill(site, alice)
-    rc = secret(tmp_path / "getmailrc", f"""
+    rc = secret(
+        tmp_path / "getmailrc",
+        f"""
 [retriever]
 type = {retriever}
 server = localhost
@@ -88,7 +101,8 @@ read_all = false
 delete = false
 delivered_to = false
 received = false
-""")
+""",
+    )
     fetch = [tool("getmail"), "--getmaildir", str(tmp_path), "--rcfile", str(rc)]
     run(fetch, tmp_path)
     assert got(tmp_path) == ["n0", "n1", "n2"]
@@ -97,14 +111,17 @@ received = false
     assert got(tmp_path) == ["n0", "n1", "n2", "n3"]
     assert len(site.held(alice)) == 4
     run([*fetch, "--delete", "--all"], tmp_path)
-    assert site.held(alice) == [] and len(got(tmp_path)) >= 4
+    assert site.held(alice) == []
+    assert len(got(tmp_path)) >= 4
 
 
 @pytest.mark.client("msmtp")
 @pytest.mark.parametrize(("service", "starttls"), [("submission", "on"), ("submissions", "off")])
 def test_msmtp(site: Site, tool: Tool, tmp_path: Path, service: str, starttls: str) -> None:
     alice, bob = site.account("alice"), site.account("bob")
-    rc = secret(tmp_path / "rc", f"""
+    rc = secret(
+        tmp_path / "rc",
+        f"""
 account default
 host localhost
 port {site.ports[service]}
@@ -115,7 +132,11 @@ from {alice.address}
 tls on
 tls_starttls {starttls}
 tls_trust_file {site.ca}
-""")
-    run([tool("msmtp"), "-C", str(rc), bob.address], tmp_path,
-        stdin=letter("by msmtp", bob.address, sender=alice.address).as_string())
+""",
+    )
+    run(
+        [tool("msmtp"), "-C", str(rc), bob.address],
+        tmp_path,
+        stdin=letter("by msmtp", bob.address, sender=alice.address).as_string(),
+    )
     assert site.subjects(bob) == ["by msmtp"]

@@ -17,8 +17,10 @@ Tool = Callable[[str], str]
 def configure(site: Site, here: Account, there: Account, home: Path) -> Path:
     sections = [f"database = {home}/state.db\nlogfile = {home}/log\n"]
     for name, who in (("local", here), ("remote", there)):
-        sections.append(f"[{name}]\ntype = imaps\nhost = localhost\nport = {site.ports['imaps']}\nusername = {who.address}\n"
-                        f"password = {who.password}\nSSL_CAfile = {site.ca}\nSSL_verify = YES\n")
+        sections.append(
+            f"[{name}]\ntype = imaps\nhost = localhost\nport = {site.ports['imaps']}\nusername = {who.address}\n"
+            f"password = {who.password}\nSSL_CAfile = {site.ca}\nSSL_verify = YES\n"
+        )
     return secret(home / "config", "\n".join(sections))
 
 
@@ -57,7 +59,8 @@ def test_both_ends_change(site: Site, tool: Tool, tmp_path: Path) -> None:
     assert site.subjects(alice) == ["a1", "a3", "b0", "b1"]
     assert alike(site.held(alice)) == alike(site.held(bob))
     flags = {message.subject: message.flags for message in site.held(bob)}
-    assert flags["a1"] == {r"\Flagged", "$Later"} and flags["a3"] == {r"\Seen", r"\Answered"}
+    assert flags["a1"] == {r"\Flagged", "$Later"}
+    assert flags["a3"] == {r"\Seen", r"\Answered"}
 
     # it was QRESYNC that told: the SELECT carried it on both ends, and VANISHED (EARLIER) came back
     said = (tmp_path / "log").read_text(errors="replace")

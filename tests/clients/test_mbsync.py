@@ -16,7 +16,9 @@ Tool = Callable[[str], str]
 
 def configure(site: Site, who: Account, home: Path) -> Path:
     (home / "mail").mkdir(parents=True, exist_ok=True)
-    return secret(home / "mbsyncrc", f"""
+    return secret(
+        home / "mbsyncrc",
+        f"""
 IMAPAccount island
 Host localhost
 Port {site.ports["imaps"]}
@@ -43,7 +45,8 @@ Remove Both
 Expunge Both
 SyncState *
 CopyArrivalDate yes
-""")
+""",
+    )
 
 
 def subject(path: Path) -> str:
@@ -70,7 +73,8 @@ def test_both_sides_change(site: Site, tool: Tool, tmp_path: Path) -> None:
     site.put(alice, "sent", folder="Sent") if "Sent" in site.folders(alice) else None
     run(sync, tmp_path)
     assert sorted(near(tmp_path)) == [f"m{n}" for n in range(6)]
-    assert near(tmp_path)["m5"][1] == "S" and near(tmp_path)["m0"][1] == ""
+    assert near(tmp_path)["m5"][1] == "S"
+    assert near(tmp_path)["m0"][1] == ""
 
     # here: read m0, flag m1, delete m2, write one, a new folder with one
     box = tmp_path / "mail" / "INBOX"
@@ -80,7 +84,9 @@ def test_both_sides_change(site: Site, tool: Tool, tmp_path: Path) -> None:
     (box / "cur" / "1.local.here:2,S").write_bytes(bytes(letter("written here", alice.address)))
     for part in ("cur", "new", "tmp"):
         (tmp_path / "mail" / "Made here" / part).mkdir(parents=True)
-    (tmp_path / "mail" / "Made here" / "cur" / "2.local.here:2,").write_bytes(bytes(letter("in new folder", alice.address)))
+    (tmp_path / "mail" / "Made here" / "cur" / "2.local.here:2,").write_bytes(
+        bytes(letter("in new folder", alice.address))
+    )
     # there: delete m3, answer m4, one more, a new folder with one
     with site.imap(alice, "INBOX") as other:
         for number, flag in (("4", r"\Deleted"), ("5", r"\Answered")):
@@ -94,7 +100,9 @@ def test_both_sides_change(site: Site, tool: Tool, tmp_path: Path) -> None:
     expected = ["arrived there", "m0", "m1", "m4", "m5", "written here"]
     assert sorted(near(tmp_path)) == expected == site.subjects(alice)
     flags = {message.subject: message.flags for message in site.held(alice)}
-    assert flags["m0"] == {r"\Seen"} and flags["m1"] == {r"\Flagged"} and flags["written here"] == {r"\Seen"}
+    assert flags["m0"] == {r"\Seen"}
+    assert flags["m1"] == {r"\Flagged"}
+    assert flags["written here"] == {r"\Seen"}
     assert near(tmp_path)["m4"][1] == "R"
     assert site.subjects(alice, "Made here") == ["in new folder"]
     assert list(near(tmp_path, "Made/there")) == ["filed there"]

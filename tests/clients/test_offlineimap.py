@@ -16,7 +16,9 @@ Tool = Callable[[str], str]
 
 
 def configure(site: Site, who: Account, home: Path) -> Path:
-    return secret(home / "rc", f"""
+    return secret(
+        home / "rc",
+        f"""
 [general]
 accounts = island
 metadata = {home}/state
@@ -40,7 +42,8 @@ ssl = yes
 ssl_version = tls1_2
 tls_level = tls_compat
 sslcacertfile = {site.ca}
-""")
+""",
+    )
 
 
 def near(home: Path, folder: str = "INBOX") -> dict[str, Path]:
@@ -76,8 +79,10 @@ def test_both_sides_change(site: Site, tool: Tool, tmp_path: Path) -> None:
     expected = ["arrived there", "m0", "m3", "written here"]
     assert sorted(near(tmp_path)) == expected == site.subjects(alice)
     flags = {message.subject: message.flags for message in site.held(alice)}
-    assert flags["m0"] == {r"\Flagged", r"\Seen"} and flags["written here"] == {r"\Seen"}
+    assert flags["m0"] == {r"\Flagged", r"\Seen"}
+    assert flags["written here"] == {r"\Seen"}
     assert list(near(tmp_path, "There")) == ["filed there"]
     before = site.held(alice)
     run(sync, tmp_path)
-    assert before == site.held(alice) and sorted(near(tmp_path)) == expected
+    assert before == site.held(alice)
+    assert sorted(near(tmp_path)) == expected

@@ -23,7 +23,12 @@ def test_imaplib_starttls_and_a_days_work(site: Site) -> None:
     client.login(alice.address, alice.password)
     assert client.create("Work")[0] == "OK"
     for number in range(3):
-        client.append("Work", r"(\Seen)" if number == 0 else "", "", bytes(letter(f"n{number}", alice.address)).replace(b"\n", b"\r\n"))
+        client.append(
+            "Work",
+            r"(\Seen)" if number == 0 else "",
+            "",
+            bytes(letter(f"n{number}", alice.address)).replace(b"\n", b"\r\n"),
+        )
     assert client.select("Work")[1] == [b"3"]
     assert client.search(None, "UNSEEN")[1] == [b"2 3"]
     assert client.store("2", "+FLAGS", r"(\Flagged $Work)")[0] == "OK"
@@ -38,7 +43,7 @@ def test_imaplib_starttls_and_a_days_work(site: Site) -> None:
         assert pop.stat()[0] == 1
 
 
-class poplib_session:  # noqa: N801
+class poplib_session:
     """`with poplib_session(...) as pop`: POP3 over TLS, signed in; QUIT at the end (so DELE counts)."""
 
     def __init__(self, site: Site, login: str, password: str) -> None:
@@ -53,6 +58,11 @@ class poplib_session:  # noqa: N801
         self.pop.quit()
 
 
+def sign_in_to(pop: poplib.POP3, login: str, password: str) -> None:
+    pop.user(login)
+    pop.pass_(password)
+
+
 def test_poplib(site: Site) -> None:
     alice = site.account("alice")
     for number in range(3):
@@ -60,8 +70,7 @@ def test_poplib(site: Site) -> None:
     plain = poplib.POP3(HOST, site.ports["pop3"], timeout=30)
     assert "STLS" in plain.capa()
     with pytest.raises(poplib.error_proto):
-        plain.user(alice.address)
-        plain.pass_(alice.password)
+        sign_in_to(plain, alice.address, alice.password)
     plain.close()
     with poplib_session(site, alice.address, alice.password) as pop:
         assert pop.stat()[0] == 3
@@ -71,7 +80,8 @@ def test_poplib(site: Site) -> None:
         assert b"\r\n".join(pop.top(1, 0)[1]) in first
         pop.dele(2)
     held = {message.subject: message for message in site.held(alice)}
-    assert sorted(held) == ["n0", "n2"] and held["n0"].data == first
+    assert sorted(held) == ["n0", "n2"]
+    assert held["n0"].data == first
     with poplib_session(site, alice.address, alice.password) as pop:
         assert [line.split()[1] for line in pop.uidl()[1]] == [uids[0], uids[2]]
 
@@ -83,14 +93,24 @@ def test_smtplib(site: Site) -> None:
         assert not client.has_extn("auth")
         client.starttls(context=site.tls())
         client.ehlo("client.example")
-        for extension in ("pipelining", "size", "8bitmime", "smtputf8", "chunking", "binarymime", "dsn",
-                          "enhancedstatuscodes", "auth"):
+        for extension in (
+            "pipelining",
+            "size",
+            "8bitmime",
+            "smtputf8",
+            "chunking",
+            "binarymime",
+            "dsn",
+            "enhancedstatuscodes",
+            "auth",
+        ):
             assert client.has_extn(extension), extension
         client.login(alice.address, alice.password)
         client.send_message(letter("grüße", bob.address, body="ä" * 50 + "\n", sender=alice.address))
         refused = client.sendmail(alice.address, [bob.address, f"nobody@{site.domain}"], b"Subject: half\r\n\r\nx\r\n")
-        assert list(refused) == [f"nobody@{site.domain}"] and refused[f"nobody@{site.domain}"][0] == 550
+        assert list(refused) == [f"nobody@{site.domain}"]
+        assert refused[f"nobody@{site.domain}"][0] == 550
     assert len(site.held(bob)) == 2
-    with smtplib.SMTP_SSL(HOST, site.ports["submissions"], context=site.tls(), timeout=30) as client:
-        with pytest.raises(smtplib.SMTPAuthenticationError):
-            client.login(alice.address, "wrong")
+    client = smtplib.SMTP_SSL(HOST, site.ports["submissions"], context=site.tls(), timeout=30)
+    with client, pytest.raises(smtplib.SMTPAuthenticationError):
+        client.login(alice.address, "wrong")

@@ -16,6 +16,7 @@ import random
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from atoll.directory.client.model import ClientFacts, Refused, SignedIn
 from atoll.directory.client.signin import SignIn
@@ -112,8 +113,7 @@ class PreAuth(asyncio.Protocol):
     # connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's TLS transport is none by class
         self._ticket.drop = transport.abort
         self._proxy.clients.add(self)
         self._timer = asyncio.get_running_loop().call_later(SIGN_IN_SECONDS, self._too_slow)
@@ -446,8 +446,7 @@ class BackendEnd(asyncio.Protocol):
         return self._boundary.at_boundary
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's TLS transport is none by class
 
     def data_received(self, data: bytes) -> None:
         if self._client is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from atoll.base.clock import Clock
 from atoll.directory.client.model import Revocation
@@ -25,16 +26,22 @@ SWEEP_SECONDS = 30.0
 
 
 class ImapServer:
-    """All IMAP sessions of a mailbox process. admit: which peers may connect at all."""
+    """All IMAP sessions of a mailbox process.
+
+    admit: which peers may connect at all. backend: our name ("mailbox-1"). socket_of: where another mailbox process
+    takes delegates (mbox-imap). ended: told the session id of each session that is over.
+    """
 
     def __init__(self, store: Mailboxes, people: People, verifier: TokenVerifier, clock: Clock, *,
-                 admit: Callable[[Peer], bool], backend: str = "", limits: Limits = DEFAULT) -> None:
+                 admit: Callable[[Peer], bool], backend: str = "", limits: Limits = DEFAULT,
+                 socket_of: Callable[[str], Path] = Path) -> None:
         self.store = store
         self.people = people
         self.verifier = verifier
         self.clock = clock
         self.limits = limits
         self.backend = backend
+        self.socket_of = socket_of
         self.commands: Mapping[str, Command] = COMMANDS
         self.ended: Callable[[str], None] = lambda sid: None
         self._admit = admit

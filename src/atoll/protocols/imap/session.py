@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from atoll.base.clock import Clock
 from atoll.base.ids import MailboxId, UserId
@@ -102,10 +102,9 @@ class Session(asyncio.Protocol):
     # connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's TLS transport is none by class
         if not self.server.enter(self, peer_of(transport)):
-            transport.abort()
+            self.transport.abort()
             return
         self.touch()
         self.write(b"* OK [CAPABILITY IMAP4rev1 AUTH=ATOLL SASL-IR] Atoll mailbox ready\r\n")

@@ -17,7 +17,7 @@ from atoll.protocols.imap.commands.select import changes
 from atoll.protocols.imap.errors import Bad
 from atoll.protocols.imap.items import Plan
 from atoll.protocols.imap.selected import Selected
-from atoll.protocols.imap.types import Fetch, Ranges, ranges_of
+from atoll.protocols.imap.types import STAR, Fetch, Ranges, ranges_of
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.fetch import parse_fetch
@@ -68,7 +68,9 @@ def set_ranges(selected: Selected, raw: Ranges, saved: bool, *, uid: bool, resol
         return list(selected.saved)
     total = len(selected.uids)
     if not uid:
-        if total == 0 or (resolved and (resolved[-1][1] > total or resolved[0][0] < 1)):
+        if total == 0 and raw[-1][1] == STAR:
+            return []  # many clients ask for 1:* without a look at EXISTS
+        if resolved[-1][1] > total:
             raise Bad("No such message")
         return selected.uid_ranges(resolved, uids=False)
     return [(max(low, 1), high) for low, high in resolved if high >= 1]

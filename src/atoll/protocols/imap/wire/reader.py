@@ -19,6 +19,8 @@ _LITERAL = re.compile(rb"(~?)\{([^{}\r\n]{0,40})\Z")
 _NUMBER = re.compile(rb"(\d{1,20})(\+?)\Z")
 _TAG = re.compile(rb"[^\x00-\x20(){%*\"\\\]\x7f-\xff+]{1,64}")
 _FORBIDDEN = re.compile(rb"[\r\n\x00]")
+_HEAD = 66
+"""Enough to see a tag and what follows it."""
 _TAIL = 48
 """The longest "~{number+}" that is looked at."""
 
@@ -52,24 +54,16 @@ class Continue:
 class TooBig:
     """A literal over its limit. It was not read when synchronizing, and is being read away when not."""
 
-    head: bytes
+    tag: bytes
     size: int
-
-    @property
-    def tag(self) -> bytes:
-        return tag_of(self.head)
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
     """The stream cannot be followed any more: say `text` and close."""
 
-    head: bytes
+    tag: bytes
     text: str
-
-    @property
-    def tag(self) -> bytes:
-        return tag_of(self.head)
 
 
 Event = Command | Line | Continue | TooBig | Broken
@@ -189,21 +183,19 @@ class Reader:
         return None if number.group(2) else Continue()
 
     def _refuse(self, end: int, size: int, *, synchronizing: bool) -> Event:
-        head = bytes(self._buf[: min(end, 4096)])
         if not synchronizing and size > self._max_drain:
-            self._broken = True
-            self._buf.clear()
-            return Broken(head, "Literal too big")
+            return self._break("Literal too big")
+        tag = tag_of(bytes(self._buf[: min(end, _HEAD)]))
         self._cut(end)
         if not synchronizing:
             self._drain, self._skip_line = size, True
-        return TooBig(head, size)
+        return TooBig(tag, size)
 
     def _break(self, text: str) -> Broken:
         self._broken = True
-        head = bytes(self._buf[:256])
+        tag = tag_of(bytes(self._buf[:_HEAD]))
         self._buf.clear()
-        return Broken(head, text)
+        return Broken(tag, text)
 
     def _cut(self, end: int) -> bytes:
         data = bytes(memoryview(self._buf)[:end])

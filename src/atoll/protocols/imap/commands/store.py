@@ -10,7 +10,7 @@ from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.fetch import number, set_ranges
 from atoll.protocols.imap.errors import Bad, No
 from atoll.protocols.imap.selected import FLAG_OF, Selected
-from atoll.protocols.imap.types import Store
+from atoll.protocols.imap.types import Store, ranges_of
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.fetch import parse_store
@@ -61,7 +61,7 @@ async def run(session: Session, args: Store, tag: bytes, *, uid: bool) -> Ok:
         _tell(session, selected, args, done)
         await session.breathe()
     if modified:
-        numbers = modified if uid else list(_positions(selected, modified))
+        numbers = modified if uid else list(ranges_of(_positions(selected, modified)))
         return Ok("Changed, but for some", "MODIFIED " + response.ranges(numbers).decode("ascii"))
     return Ok("Changed")
 
@@ -86,8 +86,8 @@ def batches(selected: Selected, ranges: list[tuple[int, int]], size: int) -> lis
     return sets
 
 
-def _positions(selected: Selected, ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    return [(position, position) for low, high in ranges for uid in range(low, high + 1)
+def _positions(selected: Selected, ranges: list[tuple[int, int]]) -> list[int]:
+    return [position for low, high in ranges for uid in range(low, high + 1)
             if (position := selected.uids.seq(uid))]
 
 

@@ -1,0 +1,25 @@
+"""Every transcript runs; every command has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atoll.protocols.imap import proxy
+from atoll.protocols.imap.commands import COMMANDS
+from tests.protocols.imap import transcripts
+from tests.protocols.imap.conftest import MESSAGES, Site
+
+FOLDER = Path(__file__).parents[2] / "transcripts" / "imap"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
+async def test_transcript(site: Site, path: Path) -> None:
+    await site.put(*MESSAGES)
+    await transcripts.run(site, path)
+
+
+def test_every_command_has_a_transcript() -> None:
+    wanted = {name.lower().replace(" ", "_") for name in [*COMMANDS, *proxy.COMMANDS]}
+    assert wanted - {path.stem for path in FOLDER.glob("*.txt")} == set()

@@ -14,6 +14,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from atoll.directory.client.model import ClientFacts, Refused, SignedIn
 from atoll.directory.client.signin import SignIn
@@ -112,12 +113,11 @@ class PreAuth(asyncio.Protocol):
     # connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self._ticket.drop = transport.abort
-        self._proxy.clients.add(transport)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        self._ticket.drop = self.transport.abort
+        self._proxy.clients.add(self.transport)
         self._timer = asyncio.get_running_loop().call_later(SIGN_IN_SECONDS, self._too_slow)
-        transport.write(ok("Atoll POP3 ready"))
+        self.transport.write(ok("Atoll POP3 ready"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ticket.close()
@@ -387,8 +387,7 @@ class _Opening(asyncio.Protocol):
         self._words = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
         self._words += data

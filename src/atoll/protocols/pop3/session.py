@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.tokens import BadToken, Claims
@@ -61,13 +61,12 @@ class Session(asyncio.Protocol):
     # connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
         if not self._server.enter(self, peer_of(transport)):
-            transport.abort()
+            self.transport.abort()
             return
         self.last_active = self._server.clock.monotonic()
-        transport.write(ok("Atoll mailbox ready"))
+        self.transport.write(ok("Atoll mailbox ready"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._more = None

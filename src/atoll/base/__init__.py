@@ -1,1 +1,1 @@
-"""What every package may use and what imports nothing of ours: errors, ids, clocks, limits, configuration, logs, audit."""
+"""What every package may use and what imports nothing of ours: errors, ids, clocks, configuration, logs."""

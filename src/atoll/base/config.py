@@ -46,6 +46,7 @@ class Processes(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     frontends: Annotated[int, Meta(ge=1, le=64, description="Frontend processes")] = 1
     mailboxes: Annotated[int, Meta(ge=1, le=256, description="Mailbox processes")] = 2
+    drain_seconds: Annotated[float, Meta(ge=0, description="How long sessions may go on while the island stops")] = 20.0
 
 
 class DatabaseAt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -60,7 +61,7 @@ class Smtp(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     message_bytes: Annotated[int, Meta(ge=65536, description="Largest message; announced by SIZE")] = 36 * 2**20
     recipients: Annotated[int, Meta(ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8)")] = 1000
-    messages_per_connection: Annotated[int, Meta(ge=1, description="Messages on one connection; announced by LIMITS")] = 10000
+    messages_per_connection: Annotated[int, Meta(ge=1, description="On one connection; announced by LIMITS")] = 10000
     messages_per_minute: Annotated[int, Meta(ge=0, description="Per client prefix on port 25; 0: no limit")] = 0
     recipients_per_hour: Annotated[int, Meta(ge=0, description="Per signed-in sender; 0: no limit")] = 0
 

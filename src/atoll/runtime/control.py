@@ -3,7 +3,7 @@
 In     bytes of the other end.
 Out    messages: dicts with a "type". Supervisor to role: start, pids, reload, ping, metrics, stop.
        Role to supervisor: ready, pong, health, metrics.
-Fails  ValueError on a line over 1 MiB or one that is no object: the channel is ours, so this is a defect, not an attack.
+Fails  ValueError on a line over 1 MiB or one that is no object: the channel is ours, so it is a defect.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def encode(message: dict[str, Any]) -> bytes:
 class ControlProtocol(asyncio.Protocol):
     """One end of the channel on an event loop."""
 
-    def __init__(self, on_message: Callable[[dict[str, Any]], None], on_end: Callable[[], None]) -> None:
-        self._lines = Lines()
+    def __init__(self, on_message: Callable[[dict[str, Any]], None], on_end: Callable[[], None],
+                 lines: Lines | None = None) -> None:
+        self._lines = lines or Lines()
         self._on_message = on_message
         self._on_end = on_end
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport  # type: ignore[assignment]  # a socket's; uvloop's class is no asyncio.Transport
 
     def data_received(self, data: bytes) -> None:
         for message in self._lines.feed(data):

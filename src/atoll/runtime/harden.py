@@ -43,7 +43,8 @@ def code_paths() -> list[Path]:
     """Where the interpreter, its libraries and our code are."""
     paths = {Path(sys.prefix), Path(sys.base_prefix), Path(sysconfig.get_path("stdlib")),
              Path(__file__).resolve().parents[2], Path("/usr/lib"), Path("/lib"), Path("/lib64"),
-             Path("/usr/share/zoneinfo"), Path("/etc/localtime"), Path("/dev/urandom"), Path("/dev/null"), Path("/proc/self")}
+             Path("/usr/share/zoneinfo"), Path("/etc/localtime"), Path("/dev/urandom"), Path("/dev/null"),
+             Path("/proc/self")}
     return sorted(path for path in paths if path.exists())
 
 

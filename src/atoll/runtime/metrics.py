@@ -47,7 +47,8 @@ class Metrics:
 
     def snapshot(self) -> list[list[Any]]:
         """[kind, name, labels, value] of each series; a histogram's value is [counts, sum]."""
-        rows: list[list[Any]] = [["counter", name, dict(labels), value] for (name, labels), value in self._counters.items()]
+        rows: list[list[Any]] = [["counter", name, dict(labels), value]
+                                 for (name, labels), value in self._counters.items()]
         rows += [["gauge", name, dict(labels), read()] for (name, labels), read in self._gauges.items()]
         rows += [["histogram", name, dict(labels), [counts, total[0]]]
                  for (name, labels), (counts, total) in self._histograms.items()]

@@ -18,7 +18,6 @@ class RunPaths:
         self.admin = self.run / "admin.sock"
         self.smtp_in = self.run / "front-trans" / "smtp.sock"
         self.submit = self.run / "front-trans" / "submit.sock"
-        self.mbox_submit = self.run / "mbox-trans" / "submit.sock"
         self.content = self.run / "mbox-content" / "content.sock"
 
     def lmtp(self, number: int | str) -> Path:

@@ -36,7 +36,7 @@ from atoll.runtime.control import ControlProtocol, Lines
 from atoll.runtime.metrics import Metrics
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds between offers of the interpreter lock: a commit thread must not wait 5 ms for it (ARCHITECTURE, The store)."""
+"""Seconds between offers of the interpreter lock: a commit thread must not wait 5 ms for it."""
 
 _log = logging.getLogger("atoll.role")
 
@@ -54,11 +54,17 @@ class RoleContext:
         self.start_id = secrets.token_hex(8)
         self.metrics = Metrics()
         self.stopping = asyncio.Event()
-        self.files: dict[str, str] = start.get("files", {})
+        self.tls: dict[str, str] | None = start.get("tls")
+        """PEM texts "cert" and "key", for a role that speaks TLS (runtime.tls); newest since the last reload."""
+        self.drain = 0.0
+        """Seconds that sessions may go on once `stopping` is set."""
         self._pids: dict[int, str] = {int(pid): role for pid, role in start["pids"].items()}
         self._reloads: list[Callable[[Config], None]] = []
         self._send = send
         self._single: bool = start.get("single", False)
+        self._open = asyncio.Event()
+        if not start.get("wait", False):
+            self._open.set()
 
     @property
     def instance(self) -> str:
@@ -83,10 +89,11 @@ class RoleContext:
         self._send({"type": "health", "name": name, "state": state, "detail": detail})
 
     async def ready(self) -> None:
-        """Everything is open: the supervisor may let clients in."""
+        """Everything is open: tell the supervisor. A role that serves people returns when the others are ready too."""
         gc.collect()
-        gc.freeze()
+        gc.freeze()  # what the start made lives as long as we do: no collection needs to look at it again
         self._send({"type": "ready"})
+        await self._open.wait()
 
     def restrict(self, *, read: list[Path], write: list[Path], connect_tcp: bool = False) -> None:
         """Give up what this role does not need. Call after everything is imported and opened."""
@@ -104,11 +111,19 @@ class RoleContext:
             self._send({"type": "metrics", "id": message["id"], "rows": self.metrics.snapshot()})
         elif kind == "reload":
             self.config = msgspec.json.decode(message["config"], type=Config)
-            self.files = message.get("files", self.files)
+            self.tls = message["tls"]
             for callback in self._reloads:
                 callback(self.config)
+        elif kind == "open":
+            self._open.set()
         elif kind == "stop":
-            self.stopping.set()
+            self.stop(message["drain"])
+
+    def stop(self, drain: float = 0.0) -> None:
+        """Finish: by the supervisor's word, by SIGTERM, or because it has gone."""
+        self.drain = drain
+        self.stopping.set()
+        self._open.set()  # whoever waits to be let in goes on, and sees `stopping`
 
 
 def run(main: Callable[[RoleContext], Awaitable[None]]) -> None:
@@ -116,48 +131,53 @@ def run(main: Callable[[RoleContext], Awaitable[None]]) -> None:
     import uvloop
 
     control = socket.socket(fileno=int(os.environ.pop("ATOLL_CONTROL")))
-    start = _first_message(control)
+    lines = Lines()
+    start, *more = _first_messages(control, lines)
     _before_start(start)
     listeners = {name: socket.socket(fileno=fd) for name, fd in start["listeners"].items()}
     try:
-        uvloop.run(_live(main, start, listeners, control))
+        uvloop.run(_live(main, start, listeners, control, lines, more))
     except Exception:
         _log.exception("the role failed")
         sys.exit(1)
 
 
-def _first_message(control: socket.socket) -> dict[str, Any]:
-    lines = Lines()
+def _first_messages(control: socket.socket, lines: Lines) -> list[dict[str, Any]]:
     while True:
         data = control.recv(65536)
         if not data:
             sys.exit(1)
         messages = lines.feed(data)
         if messages:
-            return messages[0]
+            return messages
 
 
 def _before_start(start: dict[str, Any]) -> None:
+    harden.die_with_parent(signal.SIGTERM)
+    if os.getppid() != start["supervisor"]:
+        sys.exit(1)  # it died before we had asked to be told
     config = json.loads(start["config"])
     log.setup(start["name"], level=config["log"]["level"], text=config["log"]["text"])
-    faulthandler.register(signal.SIGABRT, chain=True)
+    faulthandler.enable()  # SIGABRT too: the supervisor sends it to a role that does not answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to act on
     sys.setswitchinterval(SWITCH_INTERVAL)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     harden.undumpable()
 
 
 async def _live(main: Callable[[RoleContext], Awaitable[None]], start: dict[str, Any],
-                listeners: dict[str, socket.socket], control: socket.socket) -> None:
+                listeners: dict[str, socket.socket], control: socket.socket, lines: Lines,
+                more: list[dict[str, Any]]) -> None:
     loop = asyncio.get_running_loop()
     control.setblocking(False)
     channel: ControlProtocol
     context = RoleContext(start, listeners, lambda message: channel.send(message))
-    _, channel = await loop.create_connection(
-        lambda: ControlProtocol(context.told, context.stopping.set), sock=control)
-    loop.add_signal_handler(signal.SIGTERM, context.stopping.set)
+    _, channel = await loop.create_connection(lambda: ControlProtocol(context.told, context.stop, lines), sock=control)
+    for message in more:
+        context.told(message)
+    loop.add_signal_handler(signal.SIGTERM, context.stop)
     trim = asyncio.create_task(_trim_memory())
     try:
         await main(context)

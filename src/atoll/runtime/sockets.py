@@ -1,0 +1,73 @@
+"""The listening sockets of an island: bound once, by the supervisor, and kept open while roles come and go.
+
+In     addresses, paths, the group that may enter a socket's directory.
+Out    bound and listening sockets: a connect while a role restarts waits in the backlog and is not refused.
+Spec   PROCESSES 3, 10; docs/seams.md 1.
+Fails  BindError with a sentence for the operator.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+BACKLOG = 4096
+"""Waiting connections per listener; the kernel cuts it to net.core.somaxconn."""
+MAX_UNIX_PATH = 107
+"""sun_path holds 108 bytes with its NUL, unix(7)."""
+
+
+class BindError(Exception):
+    """A listener cannot be had; str() is for the operator."""
+
+
+def bind_tcp(name: str, address: str, port: int) -> socket.socket:
+    """A listening TCP socket. "::" takes IPv4 as well, and falls back to it on a machine without IPv6."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if address == "::" and error.errno == errno.EAFNOSUPPORT:
+            return bind_tcp(name, "0.0.0.0", port)  # noqa: S104 - the operator asked for every address
+        raise BindError(f"{name}: {error.strerror}") from None
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address != "::"))
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        reasons = {errno.EADDRINUSE: "is in use by another program", errno.EACCES: "needs root (or a --port-offset)",
+                   errno.EADDRNOTAVAIL: "is not an address of this machine"}
+        why = reasons.get(error.errno or 0, error.strerror)
+        raise BindError(f"port {port} of {address} for {name} {why}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def bind_unix(path: Path, mode: int) -> socket.socket:
+    """A listening Unix socket; one that an earlier run left behind is replaced."""
+    if len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise BindError(f"the data directory's path is too long: {path} has more than {MAX_UNIX_PATH} bytes")
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        path.chmod(mode)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise BindError(f"{path}: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def make_directory(path: Path, mode: int, *, uid: int = -1, gid: int = -1) -> None:
+    """A directory with exactly this mode and owner (-1: as it is), whatever the umask says."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if uid != -1 or gid != -1:
+        os.chown(path, uid, gid)
+    path.chmod(mode)

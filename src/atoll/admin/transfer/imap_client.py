@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from atoll.admin.transfer.responses import BadServer, Reader, Response
+from atoll.admin.transfer.responses import BadServer, Reader, Response, Value
 
 TIMEOUT = 120.0
 READ = 256 * 1024
@@ -233,6 +233,33 @@ def quoted(value: bytes) -> bytes:
     if b"\r" in value or b"\n" in value or b"\0" in value:
         raise ImapError("a name or password with line ends cannot be sent")
     return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+
+
+def pairs_of(value: Value) -> Iterator[tuple[bytes, Value]]:
+    """NAME value NAME value ... of a list, names in upper case."""
+    if isinstance(value, list):
+        for at in range(0, len(value) - 1, 2):
+            key = value[at]
+            if isinstance(key, bytes):
+                yield key.upper(), value[at + 1]
+
+
+def fetched(response: Response) -> dict[bytes, Value] | None:
+    """The items of a FETCH response; None for any other one."""
+    if response.name != "FETCH" or not response.values:
+        return None
+    return dict(pairs_of(response.values[0]))
+
+
+def uid_set(uids: list[int]) -> bytes:
+    """A sequence set of ascending uids."""
+    out: list[list[int]] = []
+    for uid in uids:
+        if out and uid == out[-1][1] + 1:
+            out[-1][1] = uid
+        else:
+            out.append([uid, uid])
+    return ",".join(f"{first}:{last}" if last > first else str(first) for first, last in out).encode("ascii")
 
 
 def _text(response: Response) -> str:

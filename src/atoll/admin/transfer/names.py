@@ -107,5 +107,7 @@ def maildir_name(path: str) -> str:
 
 def from_maildir_name(name: str) -> str:
     """Our path for a Maildir++ folder ".Archive.2025"."""
-    parts = [from_wire(part.replace("&AC4-", ".").encode("utf-8", "surrogateescape")) for part in name[1:].split(".") if part]
+    parts = [
+        from_wire(part.replace("&AC4-", ".").encode("utf-8", "surrogateescape")) for part in name[1:].split(".") if part
+    ]
     return path_of("\0".join(part.replace("\0", "_") for part in parts), "\0")

@@ -195,7 +195,11 @@ class _Tree:
             end = close + 1 if close >= 0 else len(text)
             word = text[self._pos : end]
         self._pos = end
-        if word.startswith((b"{", b"~{")) and _LITERAL_END.match(text[end - len(word) :]) and self._at + 2 < len(self._parts) + 1:
+        if (
+            word.startswith((b"{", b"~{"))
+            and _LITERAL_END.match(text[end - len(word) :])
+            and self._at + 2 < len(self._parts) + 1
+        ):
             return self._jump()
         if word.isdigit() and len(word) < 20:
             return int(word)

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,11 +33,6 @@ class Intent:
     uidvalidity: int
     uidnext: int
     sizes: list[int]
-
-
-@dataclass(slots=True)
-class _Folder:
-    keys: set[str] = field(default_factory=set)
 
 
 class State:
@@ -128,7 +123,7 @@ def _compress(keys: list[str]) -> list[str]:
     out: list[str] = []
     start = last = -1
     for key in keys:
-        number = int(key) if key.isdigit() else -1
+        number = int(key) if key.isascii() and key.isdigit() and key[0] != "0" else -1
         if number >= 0 and number == last + 1 and start >= 0:
             last = number
             out[-1] = f"{start}:{last}"

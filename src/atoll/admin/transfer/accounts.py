@@ -1,0 +1,58 @@
+"""admin.transfer.accounts -- which account of which server goes into which mailbox. Pure.
+
+In     an imap:// URL, a CSV of people.
+Out    Server, Account.
+Spec   RFC 5092 as far as a command line needs it: no password in a URL, where every process could read it.
+Fails  ValueError with a text for the operator.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from typing import TextIO
+from urllib.parse import unquote, urlsplit
+
+from atoll.admin.transfer.imap_client import Server
+
+MAX_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """user at the old server goes into the mailbox `to`."""
+
+    user: str
+    to: str
+    password: bytes = field(repr=False, default=b"")
+
+
+def server_of(url: str, *, insecure: bool = False, verify: bool = True, ca_file: str = "") -> tuple[Server, str]:
+    """(server, user) of imap://user@host[:port] (STARTTLS) or imaps://user@host[:port] (TLS)."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("imap", "imaps") or not parts.hostname:
+        raise ValueError("give the old server as imap://user@host or imaps://user@host")
+    if parts.password is not None:
+        raise ValueError("no password in the URL: every process of this machine could read it (--password-stdin)")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("nothing may follow the host (--folder names single folders)")
+    security = "tls" if parts.scheme == "imaps" else "none" if insecure else "starttls"
+    port = parts.port or (993 if parts.scheme == "imaps" else 143)
+    # A user may be an address: imap://alice@example.org@old.example.org or with %40.
+    user = unquote(parts.netloc.rpartition("@")[0])
+    return Server(parts.hostname, port, security, verify, ca_file), user
+
+
+def read_accounts(file: TextIO) -> list[Account]:
+    """Rows of user, password, mailbox; a first row with these names is taken for a heading."""
+    accounts = []
+    for number, row in enumerate(csv.reader(file), 1):
+        cells = [cell.strip() for cell in row[:2]] + row[2:]
+        if not any(cells) or (number == 1 and [cell.lower() for cell in cells[:2]] == ["user", "password"]):
+            continue
+        if len(cells) != 3 or not cells[0] or "@" not in cells[2]:
+            raise ValueError(f"line {number}: expected user,password,mailbox")
+        accounts.append(Account(cells[0], cells[2].strip(), row[1].encode()))
+        if len(accounts) > MAX_ROWS:
+            raise ValueError("too many rows")
+    return accounts

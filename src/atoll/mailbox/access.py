@@ -44,6 +44,7 @@ from atoll.mailbox.model import (
 )
 from atoll.mailbox.place import read_sort_keys
 from atoll.mailbox.query import Query
+from atoll.mailbox.search.run import Plan
 from atoll.mailbox.uidmap import UidMap
 from atoll.mailbox.uidset import UidSet
 
@@ -313,7 +314,9 @@ class Access:
 
     async def search(self, folder: Folder, query: Query) -> list[int]:
         """Matching uids, ascending. Catches the index up first."""
-        raise NotImplementedError
+        view = self._need(folder.fid, Right.READ)
+        feed = self._store.feed(self._database)
+        return await Plan(self._database, feed, view, folder.fid, self._own(view, folder.fid)).run(query)
 
     async def sort_rows(self, folder: Folder, uids: UidSet) -> AsyncIterator[list[SortRow]]:
         """Sort keys in slices (the loop gets its turn between them)."""

@@ -27,6 +27,8 @@ from atoll.mailbox.errors import StoreError, no_folder, unavailable
 from atoll.mailbox.folders import born, forked
 from atoll.mailbox.ingest import ingest
 from atoll.mailbox.model import Delivered, Delivery
+from atoll.mailbox.search.feed import SearchFeed
+from atoll.mailbox.search.index import SearchIndex
 from atoll.runtime.rpc import RpcError
 from atoll.sql import Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
 
@@ -35,6 +37,11 @@ log = logging.getLogger(__name__)
 Lookup = Callable[[MailboxId], Awaitable[MailboxInfo]]
 REMOUNT_AFTER = (0.05, 0.2, 1.0, 5.0)
 """Seconds before a database that was unmounted in doubt is mounted again; the last one repeats."""
+
+
+def search_path(path: Path) -> Path:
+    """DB.search.sqlite beside DB.sqlite."""
+    return path.with_suffix(".search.sqlite")
 
 
 def schema() -> Schema:
@@ -46,14 +53,16 @@ class Store:
     """Made once per mailbox process, on its event loop."""
 
     def __init__(self, engine: Engine, lookup: Lookup, epochs: Epochs, *, process: str = "mailbox",
-                 clock: Clock | None = None) -> None:
-        """lookup: Backend.mailbox. process: our name in the owner row."""
+                 search_engine: Engine | None = None, clock: Clock | None = None) -> None:
+        """lookup: Backend.mailbox. process: our name in the owner row. search_engine: SQLite, if `engine` is not."""
         self._engine = engine
+        self._search_engine = search_engine or engine
         self._lookup = lookup
         self._epochs = epochs
         self._process = process
         self.clock: Clock = clock or SystemClock()
         self._mounted: dict[str, MailboxDatabase] = {}
+        self._feeds: dict[str, SearchFeed] = {}
         self._batches: dict[str, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._dismounted: set[str] = set()
@@ -81,6 +90,7 @@ class Store:
                         extra={"f": {"database": name, "epoch": ownership.epoch}})
             await database.submit(forked(ownership.epoch))
         self._mounted[name] = database
+        self._feeds[name] = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)))
         log.info("database mounted", extra={"f": {"database": name, "epoch": ownership.epoch}})
 
     async def dismount(self, name: str) -> None:
@@ -89,6 +99,7 @@ class Store:
         database = self._mounted.pop(name, None)
         self._batches.pop(name, None)
         if database is not None:
+            await self._feeds.pop(name).close()
             await database.close()
             log.info("database dismounted", extra={"f": {"database": name}})
 
@@ -112,6 +123,13 @@ class Store:
             raise unavailable(f"{name} is not mounted here")
         return database
 
+    def feed(self, database: MailboxDatabase) -> SearchFeed:
+        """The search index of a mounted database."""
+        feed = self._feeds.get(database.name)
+        if feed is None or database.closed:
+            raise unavailable()
+        return feed
+
     def _in_doubt(self, database: MailboxDatabase, error: SqlError) -> None:
         self._mounted.pop(database.name, None)
         self._batches.pop(database.name, None)
@@ -120,6 +138,7 @@ class Store:
         task.add_done_callback(self._tasks.discard)
 
     async def _again(self, database: MailboxDatabase, *, fenced: bool) -> None:
+        await self._feeds.pop(database.name).close()
         await database.close()
         tries = 0
         while not fenced and database.name not in self._dismounted:

@@ -125,6 +125,11 @@ class Tx:
         self._marks += 1
         return number
 
+    def skip(self, name: str, count: int) -> None:
+        """Leave local numbers out."""
+        self.local(name)
+        self._counters[name] += count
+
     def number(self, mailbox: MailboxMemory) -> int:
         """The next change number; each changed row takes one of its own."""
         mailbox.cn += 1

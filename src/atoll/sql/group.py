@@ -77,6 +77,7 @@ class GroupWriter(Generic[C]):
         self._wake = asyncio.Event()
         self._closing = False
         self._ended: SqlError | None = None
+        self._running = False
         self.groups = 0
         self.units = 0
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{name} writer")
@@ -96,6 +97,11 @@ class GroupWriter(Generic[C]):
         self._waiting.append(_Unit(work, future))
         self._wake.set()
         return future
+
+    @property
+    def busy(self) -> bool:
+        """Is there work that waits or runs?"""
+        return bool(self._waiting) or self._running
 
     async def between(self, call: Callable[[], None]) -> None:
         """Run `call` on the commit thread while no transaction is open (checkpoints)."""
@@ -129,7 +135,9 @@ class GroupWriter(Generic[C]):
                     done.set_exception(error)
             units = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
             if units:
+                self._running = True
                 await self._group(units)
+                self._running = False
             if self._ended is not None:
                 self._fail(list(self._waiting), self._ended)
                 self._waiting.clear()

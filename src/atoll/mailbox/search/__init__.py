@@ -1,0 +1,1 @@
+"""Full-text search: a derivable index beside each database, and the answering of queries."""

@@ -1,0 +1,308 @@
+"""Answers a query on one folder: words by the index, the rest by rows.
+
+In     a Query, a folder, whose read state counts.
+Out    uids, ascending.
+Spec   RFC 9051 §6.4.4; ARCHITECTURE "Search" (SUBJECT, FROM, HEADER: exact substrings; TEXT, BODY: word beginnings).
+Fails  StoreError.
+
+Plan: leaves that need the index become sets of blobs first. What SQL can say of the hot row becomes the WHERE of one
+scan in uid order (UNSEEN has a partial index); the rest is asked row by row, in slices that leave the loop its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from atoll.base.ids import UserId
+from atoll.formats.mime import decoded, header_lines, search_text
+from atoll.mailbox import blobs
+from atoll.mailbox.database import MailboxDatabase
+from atoll.mailbox.errors import StoreError
+from atoll.mailbox.memory import MailboxMemory, unpack
+from atoll.mailbox.model import Flag
+from atoll.mailbox.place import read_sort_keys
+from atoll.mailbox.query import (
+    All,
+    And,
+    Body,
+    Field,
+    HasFlag,
+    HasKeyword,
+    Header,
+    Ids,
+    ModSeq,
+    Not,
+    Or,
+    Query,
+    Received,
+    Sent,
+    Size,
+    Text,
+    Uids,
+)
+from atoll.mailbox.reading import HOT, with_own_seen
+from atoll.mailbox.search.feed import SearchFeed
+from atoll.mailbox.search.index import expression, folded
+from atoll.sql.engine import Record, Value
+
+SLICE_ROWS = 1000
+SLOW_ROWS = 32
+"""Rows of a slice when contents have to be read."""
+MAX_DEPTH = 64
+_SENT = re.compile(rb"(\d{1,2})\s+(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\w*\s+(\d{4})", re.I)
+_MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
+
+Predicate = Callable[[Record], bool]
+
+
+@dataclass(slots=True)
+class Plan:
+    """One search being answered."""
+
+    database: MailboxDatabase
+    feed: SearchFeed
+    view: MailboxMemory
+    fid: int
+    own: UserId | None
+    slow: bool = False
+    _sets: dict[Query, set[int]] = field(default_factory=dict)
+    _metas: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    _caught_up: bool = False
+
+    # -- leaves that the index answers ----------------------------------------------------------------------------
+    async def prepare(self, query: Query, depth: int = 0) -> None:
+        """Ask the index for every leaf that it answers."""
+        if depth > MAX_DEPTH:
+            raise ValueError("query too deep")
+        if isinstance(query, And | Or):
+            for term in query.terms:
+                await self.prepare(term, depth + 1)
+        elif isinstance(query, Not):
+            await self.prepare(query.term, depth + 1)
+        elif isinstance(query, Field):
+            self._sets[query] = await self._ask(
+                lambda: self.feed.call(lambda: self.feed.index.containing(self.view.mid, query.name,
+                                                                          folded(query.text))))
+        elif isinstance(query, Text | Body):
+            match = expression(query.text, "body" if isinstance(query, Body) else "")
+            if match is not None:
+                self._sets[query] = await self._ask(
+                    lambda: self.feed.call(lambda: self.feed.index.matching(self.view.mid, match)))
+
+    async def _ask(self, ask: Callable[[], Awaitable[set[int]]]) -> set[int]:
+        if not self._caught_up:
+            await self.feed.catch_up(self.view.guid)
+            self._caught_up = True
+        return await ask()
+
+    # -- what SQL can say -------------------------------------------------------------------------------------------
+    def where(self, query: Query) -> tuple[str, list[Value]] | None:
+        """The query as a condition on item i, or None."""
+        if isinstance(query, All):
+            return "1 = 1", []
+        if isinstance(query, And | Or):
+            parts = [self.where(term) for term in query.terms]
+            if any(part is None for part in parts) or not parts:
+                return None
+            word = " AND " if isinstance(query, And) else " OR "
+            return (f"({word.join(part[0] for part in parts if part)})",
+                    [value for part in parts if part for value in part[1]])
+        if isinstance(query, Not):
+            return self._where_not(query.term)
+        if isinstance(query, HasFlag) and not (self.own is not None and query.flag & Flag.SEEN):
+            return f"(i.flags & {int(query.flag)} = {int(query.flag)})", []
+        if isinstance(query, Received):
+            return _bounds("i.received", query.since, query.before)
+        if isinstance(query, Size):
+            return _bounds("i.size", None if query.larger is None else query.larger + 1, query.smaller)
+        if isinstance(query, ModSeq) and self.own is None:
+            return "i.cn >= ?", [query.at_least]
+        if isinstance(query, Ids):
+            number = object_number(query)
+            return ("i.id = ?" if query.kind == "email" else "i.conv = ?"), [number]
+        if isinstance(query, Uids) and len(query.uids.ranges) <= 8:
+            ranges = query.uids.ranges
+            return ("(" + " OR ".join(["i.uid BETWEEN ? AND ?"] * len(ranges)) + ")" if ranges else "1 = 0",
+                    [number for pair in ranges for number in pair])
+        return None
+
+    def _where_not(self, term: Query) -> tuple[str, list[Value]] | None:
+        if isinstance(term, HasFlag) and term.flag == Flag.SEEN and self.own is None:
+            return "i.flags & 1 = 0", []  # in these words: it is the partial index's condition
+        inner = self.where(term)
+        return None if inner is None else (f"NOT {inner[0]}", inner[1])
+
+    # -- what is asked of each row ----------------------------------------------------------------------------------
+    def predicate(self, query: Query) -> Predicate:
+        """The query as a function of a hot row."""
+        if isinstance(query, And):
+            terms = [self.predicate(term) for term in query.terms]
+            return lambda row: all(term(row) for term in terms)
+        if isinstance(query, Or):
+            choices = [self.predicate(term) for term in query.terms]
+            return lambda row: any(choice(row) for choice in choices)
+        if isinstance(query, Not):
+            inner = self.predicate(query.term)
+            return lambda row: not inner(row)
+        if query in self._sets:
+            found = self._sets[query]
+            return lambda row: row[8] in found
+        return self._leaf(query)
+
+    def _leaf(self, query: Query) -> Predicate:
+        if isinstance(query, HasFlag):
+            bits = int(query.flag)
+            return lambda row: row[1] & bits == bits
+        if isinstance(query, HasKeyword):
+            number = self.view.keyword_numbers.get(query.name.lower(), 0)
+            return lambda row: row[2] is not None and number in unpack(row[2])
+        if isinstance(query, Uids):
+            uids = query.uids
+            return lambda row: row[0] in uids
+        if isinstance(query, Sent):
+            return lambda row: _within(self._sent(row), query.since, query.before)
+        if isinstance(query, Header):
+            return self._header(query)
+        if isinstance(query, Text | Body):
+            self.slow = True
+            wanted, in_header = folded(query.text), isinstance(query, Text)
+            return lambda row: self._holds(row, wanted, in_header)
+        return _plain(query)
+
+    def _sent(self, row: Record) -> int:
+        envelope, sort = self._metas[row[0]]
+        found = _SENT.search(envelope[:80])
+        if found:
+            try:
+                day = datetime(int(found[3]), _MONTHS.index(found[2].lower()) + 1, int(found[1]), tzinfo=UTC)
+                return int(day.timestamp() * 1000)
+            except (ValueError, OverflowError):
+                pass
+        sent = read_sort_keys(sort)[4]
+        return int(row[6]) if sent is None else sent
+
+    def _header(self, query: Header) -> Predicate:
+        name = query.name.lower().encode()
+        wanted = folded(query.text)
+
+        def in_block(row: Record) -> bool:
+            data = self._content(row, header_only=True)
+            return any(wanted in folded(decoded(raw.partition(b":")[2]).strip())
+                       for field_name, raw in header_lines(data) if field_name.lower() == name)
+
+        if name == b"message-id" and wanted:
+            def by_key(row: Record) -> bool:
+                known = read_sort_keys(self._metas[row[0]][1])[5]
+                return wanted in folded(known.decode("utf-8", "replace")) if known else in_block(row)
+            return by_key
+        self.slow = True
+        return in_block
+
+    def _holds(self, row: Record, wanted: str, in_header: bool) -> bool:
+        data = self._content(row, header_only=False)
+        text = search_text(data).body
+        if in_header:
+            text = "\n".join([*(decoded(raw) for _, raw in header_lines(data)), text])
+        return wanted in folded(text)
+
+    def _content(self, row: Record, *, header_only: bool) -> bytes:
+        try:
+            if header_only and row[7] > blobs.CHUNK:
+                return self.database.slices.read(row[8], 0, blobs.CHUNK)
+            return blobs.read(self.database.reader, row[8])
+        except StoreError:
+            return b""
+
+    # -- the scan ---------------------------------------------------------------------------------------------------
+    async def run(self, query: Query) -> list[int]:
+        """The uids."""
+        await self.prepare(query)
+        terms = query.terms if isinstance(query, And) else (query,)
+        conditions, values, rest = ["i.fid = ?", "i.uid >= ?"], [], []
+        for term in terms:
+            part = self.where(term)
+            if part is None:
+                rest.append(term)
+            else:
+                conditions.append(part[0])
+                values += part[1]
+        predicates = [self.predicate(term) for term in rest]
+        needs_meta = any(_needs_meta(term) for term in rest)
+        columns = HOT if predicates or self.own is not None else "i.uid"
+        text = f"SELECT {columns} FROM item i WHERE {' AND '.join(conditions)} ORDER BY i.uid LIMIT ?"
+        size = SLOW_ROWS if self.slow else SLICE_ROWS
+        uids: list[int] = []
+        first = 1
+        while True:
+            found = self.database.reader.all(text, [self.fid, first, *values, size])
+            if not found:
+                break
+            first = found[-1][0] + 1
+            uids += self._picked(found, predicates, needs_meta=needs_meta)
+            if len(found) < size:
+                break
+            await asyncio.sleep(0)
+        return uids
+
+    def _picked(self, found: list[Record], predicates: list[Predicate], *, needs_meta: bool) -> list[int]:
+        if not predicates:
+            return [row[0] for row in found]
+        if self.own is not None:
+            found = with_own_seen(self.database.reader, self.fid, self.own, found)
+        if needs_meta:
+            self._metas = {uid: (envelope, sort) for uid, envelope, sort in self.database.reader.all(
+                "SELECT uid, substr(envelope, 1, 80), sort FROM item_meta WHERE fid = ? AND uid BETWEEN ? AND ?"
+                " ORDER BY uid", (self.fid, found[0][0], found[-1][0]))}
+        return [row[0] for row in found if all(predicate(row) for predicate in predicates)]
+
+
+def _needs_meta(query: Query) -> bool:
+    if isinstance(query, And | Or):
+        return any(_needs_meta(term) for term in query.terms)
+    if isinstance(query, Not):
+        return _needs_meta(query.term)
+    return isinstance(query, Sent) or (isinstance(query, Header) and query.name.lower() == "message-id")
+
+
+def _plain(query: Query) -> Predicate:
+    if isinstance(query, Received):
+        return lambda row: _within(row[6], query.since, query.before)
+    if isinstance(query, Size):
+        return lambda row: ((query.larger is None or row[7] > query.larger)
+                            and (query.smaller is None or row[7] < query.smaller))
+    if isinstance(query, ModSeq):
+        return lambda row: bool(row[3] >= query.at_least)
+    if isinstance(query, Ids):
+        number, column = object_number(query), 4 if query.kind == "email" else 5
+        return lambda row: bool(row[column] == number)
+    assert isinstance(query, All)
+    return lambda _row: True
+
+
+def _within(value: int, since: int | None, before: int | None) -> bool:
+    return (since is None or value >= since) and (before is None or value < before)
+
+
+def _bounds(column: str, since: int | None, before: int | None) -> tuple[str, list[Value]]:
+    parts: list[str] = []
+    values: list[Value] = []
+    if since is not None:
+        parts.append(f"{column} >= ?")
+        values.append(since)
+    if before is not None:
+        parts.append(f"{column} < ?")
+        values.append(before)
+    return (f"({' AND '.join(parts)})" if parts else "1 = 1"), values
+
+
+def object_number(query: Ids) -> int:
+    """The number inside "M1a2b..." or "T1a2b..."; -1 (no item) for what is none."""
+    letter = "M" if query.kind == "email" else "T"
+    digits = query.object_id[1:].partition("-")[0]
+    if not query.object_id.startswith(letter) or not re.fullmatch(r"[0-9a-f]{1,16}", digits):
+        return -1
+    return min(int(digits, 16), (1 << 63) - 1)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[0] = str(HERE.parent)
 
 from bench.report import document, lines, medians  # noqa: E402
 from bench.rows import Figure, Row, Scale  # noqa: E402

@@ -64,11 +64,11 @@ class Child:
         who: dict[str, Any] = {}
         if identity is not None:
             who = {"user": identity.uid, "group": identity.gid, "extra_groups": list(identity.groups)}
-        with theirs:
+        with theirs:  # the name is for those who look at a process list
             # -P: the working directory is no place to import from. An own process group: a terminal's Ctrl-C is
             # the supervisor's to act on, in its order.
             self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - a spawn takes a millisecond
-                [sys.executable, "-P", "-m", f"atoll.roles.{kind}"], pass_fds=fds, stdin=subprocess.DEVNULL,
+                [sys.executable, "-P", "-m", f"atoll.roles.{kind}", self.name], pass_fds=fds, stdin=subprocess.DEVNULL,
                 stderr=stderr, env={**environment, "ATOLL_CONTROL": str(theirs.fileno())}, process_group=0, **who)
         self.pid = self._process.pid
         loop = asyncio.get_running_loop()

@@ -154,7 +154,7 @@ def _first_messages(control: socket.socket, lines: Lines) -> list[dict[str, Any]
 
 def _before_start(start: dict[str, Any]) -> None:
     harden.die_with_parent(signal.SIGTERM)
-    if os.getppid() != start["supervisor"]:
+    if os.getppid() != start.get("supervisor", os.getppid()):
         sys.exit(1)  # it died before we had asked to be told
     config = json.loads(start["config"])
     log.setup(start["name"], level=config["log"]["level"], text=config["log"]["text"])

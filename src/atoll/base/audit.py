@@ -135,10 +135,13 @@ class AuditLog:
 
     def _recover(self) -> int:
         torn = 0
+        self._first = 0
         for file in reversed(files_of(self._path)):
             size = file.stat().st_size
             with file.open("r+b") as stream:
-                self._first = json.loads(stream.readline() or b'{"seq":1}').get("seq", 1) if file == self._path else 1
+                first = stream.readline()
+                if file == self._path and first.endswith(b"\n"):
+                    self._first = json.loads(first)["seq"]
                 stream.seek(max(0, size - _TAIL))
                 tail = stream.read()
                 cut = len(tail) - (tail.rfind(b"\n") + 1)
@@ -150,6 +153,7 @@ class AuditLog:
                 last = json.loads(whole)
                 self.seq, self.hash = last["seq"], last["hash"]
                 break
+        self._first = self._first or self.seq + 1
         return torn
 
     def append(self, kind: str, **fields: Any) -> None:
@@ -223,7 +227,8 @@ class AuditLog:
 
     def _rotate(self) -> None:
         os.close(self._descriptor)
-        self._path.rename(self._path.with_name(f"audit-{self._first}.log"))
+        os.link(self._path, self._path.with_name(f"audit-{self._first}.log"))  # never over another file, as rename is
+        self._path.unlink()
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         directory = os.open(self._path.parent, os.O_RDONLY)
         os.fsync(directory)

@@ -22,6 +22,14 @@ from atoll.runtime.rpc import RpcClient, RpcError
 _log = logging.getLogger("atoll.directory.client")
 
 
+def fits(text: str, octets: int) -> bool:
+    """Can this be told, and is it short enough to be asked about?"""
+    try:
+        return len(text.encode()) <= octets
+    except UnicodeEncodeError:  # bytes that were no UTF-8, carried as surrogates
+        return False
+
+
 class Feed:
     """One connection to the directory with its caches. Takes over the RpcClient's callbacks."""
 
@@ -94,7 +102,7 @@ class Feed:
 
     async def recipient(self, address: str) -> RecipientInfo | None:
         """Where mail for an address goes; None: no such recipient. RpcError("temporary"): the directory is away."""
-        if len(address.encode("utf-8", "surrogatepass")) > MAX_ADDRESS:
+        if not fits(address, MAX_ADDRESS):
             return None
         known = self._recipients.get(address)
         if not isinstance(known, Missing):

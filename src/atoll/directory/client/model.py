@@ -17,6 +17,8 @@ PROTOCOLS: tuple[Protocol, ...] = ("imap", "pop3", "submit")
 RefusedReason = Literal["credentials", "temporary", "disabled", "protocol", "slow", "authorization"]
 MAX_PASSWORD = 1024
 """Bytes of a password; longer ones are refused unread."""
+MAX_LOGIN = 512
+"""Octets of a login name; longer ones are refused unread."""
 MAX_ADDRESS = 320
 """Octets of an address: 64 + "@" + 255 [RFC 5321 §4.5.3.1]."""
 

@@ -13,8 +13,8 @@ import random
 
 from atoll.base.clock import Clock
 from atoll.directory.client import wire
-from atoll.directory.client.feed import Feed
-from atoll.directory.client.model import MAX_PASSWORD, ClientFacts, Protocol, Refused, SignedIn
+from atoll.directory.client.feed import Feed, fits
+from atoll.directory.client.model import MAX_LOGIN, MAX_PASSWORD, ClientFacts, Protocol, Refused, SignedIn
 from atoll.runtime.rpc import RpcClient, RpcError
 
 BUSY_SECONDS = 30.0
@@ -33,7 +33,7 @@ class SignIn(Feed):
 
         Refused when not granted: its text is the same whether or not the user exists.
         """
-        if not 0 < len(password) <= MAX_PASSWORD:
+        if not 0 < len(password) <= MAX_PASSWORD or not fits(login, MAX_LOGIN) or not fits(authzid, MAX_LOGIN):
             raise Refused("credentials", "Wrong user name or password")
         params = wire.Password(protocol, login, password, facts, authzid)
         deadline = self.clock.monotonic() + BUSY_SECONDS

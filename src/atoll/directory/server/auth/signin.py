@@ -20,7 +20,7 @@ from atoll.base.audit import AuditLog
 from atoll.base.clock import Clock
 from atoll.base.ids import to_text
 from atoll.directory.client import wire
-from atoll.directory.client.model import MAX_PASSWORD, PROTOCOLS
+from atoll.directory.client.model import MAX_LOGIN, MAX_PASSWORD, PROTOCOLS
 from atoll.directory.server.auth import hashes
 from atoll.directory.server.auth.lane import HashLane, LaneFull
 from atoll.directory.server.auth.remembered import Remembered
@@ -32,7 +32,6 @@ from atoll.directory.server.sessions import Grant, NoAudience, Sessions
 FLOOR_SECONDS = 0.5
 """Refusals are told at multiples of this after the question: the kind of hash cannot be seen from outside."""
 WRONG = wire.Verdict(reason="credentials", text="Wrong user name or password")
-MAX_LOGIN = 512
 
 _log = logging.getLogger("atoll.directory.signin")
 
@@ -74,7 +73,8 @@ class PasswordSignIn:
         name = self._recipients.login_name(ask.login)
         account = self._recipients.account(name) if name is not None else None
         prefix = prefix_of(ask.facts.ip)
-        who = account.user if account else hashlib.blake2b(str(name or ask.login).encode(), digest_size=16).digest()
+        stranger = str(name or ask.login).encode("utf-8", "replace")
+        who = account.user if account else hashlib.blake2b(stranger, digest_size=16).digest()
         wait = self._slow.delay(who, prefix)
         if wait > 0:
             self._note(ask, "auth.slowed", account)

@@ -91,7 +91,6 @@ class Pop:
     def __init__(self, folder: Path, house: House) -> None:
         self.folder = folder
         self.house = house
-        self.mailboxes = Mailboxes(folder)
         self.clients: list[Client] = []
         self.limits = Limits()
 
@@ -100,8 +99,9 @@ class Pop:
         backend = self.house.backend()
         backend.start()
         self.backend_client = backend
-        await self.mailboxes.start()
+        self.mailboxes = Mailboxes(self.folder, backend)
         verifier = await backend.verifier("mailbox-1.test", "pop3")
+        await self.mailboxes.start()
         self.server = Pop3Server(self.mailboxes.store, verifier, clock, admit=lambda peer: True, limits=self.limits)
         backend.on_revoked(self.server.revoke)
         sock = socket.socket(socket.AF_UNIX)
@@ -158,8 +158,8 @@ class Pop:
 
     async def put_many(self, count: int) -> None:
         """The same small message so many times."""
-        for _ in range(0, count, 1000):
-            await self.put(*[b"Subject: x\r\n\r\nbody\r\n"] * min(count, 1000))
+        for at in range(0, count, 5000):
+            await self.put(*[b"Subject: x\r\n\r\nbody\r\n"] * min(count - at, 5000))
 
     async def expunge(self, uid: int) -> None:
         """As another client of alice's would."""

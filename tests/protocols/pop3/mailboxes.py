@@ -1,95 +1,57 @@
-"""Stand-in until the store lands."""
+"""A real store with alice's database, and what other clients of her mailbox do meanwhile."""
 
 from __future__ import annotations
 
-from atoll.mailbox import Flag, Folder, Right, Row, WellKnown
+from collections.abc import Iterable
+from pathlib import Path
+
+from atoll.base.ids import MailboxId, UserId
+from atoll.directory.client.backend import Backend
+from atoll.formats.mime import scan
+from atoll.mailbox import Content, Flag, NewMessage, Store, UidSet, Want
+from atoll.sql.sqlite import SqliteEngine
+
+T0 = 1_700_000_000_000
 
 
-class FakeAccess:
-    def __init__(self):
-        self.rows_ = {}
-        self.next = 1
-        self.blobs = {}
+class Epochs:
+    """The directory's high-water mark, as the store wants it."""
 
-    def folder(self, path):
-        return Folder(
-            1,
-            1,
-            "INBOX",
-            WellKnown.INBOX,
-            77,
-            self.next,
-            1,
-            1,
-            len(self.rows_),
-            0,
-            0,
-            0,
-            False,
-            False,
-            True,
-            False,
-            Right.all(),
-            "F1",
-        )
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
-    def rows(self, folder, lo, hi, want, limit=200):
-        out = []
-        for uid in sorted(self.rows_):
-            if lo <= uid <= hi and len(out) < limit:
-                flags, body = self.rows_[uid]
-                row = [uid, flags, None, 1, uid, 1, 0, len(body), uid]
-                if want & 2:
-                    row += [b"", b"", "", None if len(body) > 500_000 else body]
-                out.append(Row(row))
-        return out
-
-    def blob_slice(self, blob, offset, size):
-        return self.rows_[blob][1][offset : offset + size]
-
-    async def flags(self, folder, uids, op, flags, keywords=frozenset(), unchanged_since=None):
-        for uid in uids:
-            if uid in self.rows_:
-                self.rows_[uid] = (self.rows_[uid][0] | flags, self.rows_[uid][1])
-
-    async def expunge(self, folder, uids):
-        for uid in list(self.rows_):
-            if uid in uids and self.rows_[uid][0] & Flag.DELETED:
-                del self.rows_[uid]
-
-
-class FakeStore:
-    def __init__(self):
-        self.boxes = {}
-
-    async def open(self, mailbox, who, *, scope="full"):
-        return self.boxes.setdefault(mailbox, FakeAccess())
+    async def next_epoch(self, database: str, at_least: int) -> int:
+        return await self._backend.owner_epoch(database, at_least)
 
 
 class Mailboxes:
-    def __init__(self, folder):
-        self.store = FakeStore()
+    """The store of mailbox-1."""
 
-    async def start(self):
-        pass
+    def __init__(self, folder: Path, backend: Backend) -> None:
+        self._folder = folder
+        self.store = Store(SqliteEngine(), backend.mailbox, Epochs(backend))
 
-    async def close(self):
-        pass
+    async def start(self) -> None:
+        await self.store.mount("db1", self._folder / "db1.sqlite")
 
-    async def put(self, mailbox, user, messages):
-        access = await self.store.open(mailbox, user)
-        uids = []
-        for message in messages:
-            access.rows_[access.next] = (Flag(0), message)
-            uids.append(access.next)
-            access.next += 1
-        return uids
+    async def close(self) -> None:
+        await self.store.close()
 
-    async def inbox(self, mailbox, user):
-        access = await self.store.open(mailbox, user)
-        return [(uid, int(flags)) for uid, (flags, _) in sorted(access.rows_.items())]
+    async def put(self, mailbox: bytes, user: bytes, messages: Iterable[bytes]) -> list[int]:
+        """Into the INBOX; their uids."""
+        access = await self.store.open(MailboxId(mailbox), UserId(user))
+        fresh = [NewMessage(Content(data, scan(data)), T0) for data in messages]
+        return [placed.uid for placed in await access.append(access.folder("INBOX"), fresh)]
 
-    async def expunge(self, mailbox, user, uids):
-        access = await self.store.open(mailbox, user)
-        for uid in uids:
-            del access.rows_[uid]
+    async def inbox(self, mailbox: bytes, user: bytes) -> list[tuple[int, int]]:
+        """(uid, flags) of what is there."""
+        access = await self.store.open(MailboxId(mailbox), UserId(user))
+        folder = access.folder("INBOX")
+        return [(row.uid, row.flags) for row in access.rows(folder, 1, folder.uidnext, Want.HOT, 10_000)]
+
+    async def expunge(self, mailbox: bytes, user: bytes, uids: Iterable[int]) -> None:
+        """As an IMAP client does it."""
+        access = await self.store.open(MailboxId(mailbox), UserId(user))
+        folder, chosen = access.folder("INBOX"), UidSet.of(uids)
+        await access.flags(folder, chosen, "+", Flag.DELETED)
+        await access.expunge(folder, chosen)

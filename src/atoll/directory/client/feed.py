@@ -126,6 +126,11 @@ class Feed:
         future.set_result(answer.info)
         return answer.info
 
+    def cached_recipient(self, address: str) -> RecipientInfo | None:
+        """The recipient if it is known now without asking: for the hot path of RCPT."""
+        known = self._recipients.get(address)
+        return None if isinstance(known, Missing) else known
+
     async def is_local_domain(self, domain: str) -> bool:
         """Does the organization accept mail for this domain?"""
         known = self._domains.get(domain)

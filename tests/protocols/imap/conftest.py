@@ -1,4 +1,4 @@
-"""IMAP as people meet it: TLS listeners, the frontend's half, mailbox processes' half, store, directory; one process."""
+"""IMAP as people meet it: TLS listeners, the frontend's half, mailbox processes, store, directory; one process."""
 
 from __future__ import annotations
 
@@ -65,8 +65,16 @@ class MailboxProcess:
         verifier = await self.backend.verifier(f"{name}.test", "imap")
         self.store = Store(SqliteEngine(), self.backend.mailbox, Epochs(self.backend), clock=clock)
         await self.store.mount(f"db{self.number}", self.site.folder / f"db{self.number}.sqlite")
-        self.server = ImapServer(self.store, self.backend, verifier, clock, admit=lambda peer: True, backend=name,
-                                 limits=self.site.limits, socket_of=self.site.socket_of)
+        self.server = ImapServer(
+            self.store,
+            self.backend,
+            verifier,
+            clock,
+            admit=lambda peer: True,
+            backend=name,
+            limits=self.site.limits,
+            socket_of=self.site.socket_of,
+        )
         self.backend.on_revoked(self.server.revoke)
         sock = socket.socket(socket.AF_UNIX)
         self.path.unlink(missing_ok=True)
@@ -144,8 +152,9 @@ class Site:
         return self.folder / f"imap-{name.rpartition('-')[2]}.sock"
 
     async def start(self) -> None:
-        await self.house.parts.register.create_mailbox("carol@example.test", display="Carol", database="db1",
-                                                       hash_=hashes.make(PASSWORD))
+        await self.house.parts.register.create_mailbox(
+            "carol@example.test", display="Carol", database="db1", hash_=hashes.make(PASSWORD)
+        )
         await self.one.start()
         await self.two.start()
         cert, key = certificate(self.folder)
@@ -180,12 +189,15 @@ class Site:
         info = await self.one.backend.mailbox_of(f"{name}@example.test")
         assert info is not None
         return await (self.one if info.backend == "mailbox-1" else self.two).store.open(
-            MailboxId(info.mailbox), UserId(info.user))
+            MailboxId(info.mailbox), UserId(info.user)
+        )
 
     async def put(self, *messages: bytes, name: str = "alice", path: str = "INBOX") -> list[int]:
         access = await self.access(name)
-        placed = await access.append(access.folder(path), [
-            NewMessage(Content(data, scan(data)), T0 + 86_400_000 * at) for at, data in enumerate(messages)])
+        placed = await access.append(
+            access.folder(path),
+            [NewMessage(Content(data, scan(data)), T0 + 86_400_000 * at) for at, data in enumerate(messages)],
+        )
         return [one.uid for one in placed]
 
     async def deliver(self, data: bytes = b"Subject: new\r\n\r\nhi\r\n") -> None:

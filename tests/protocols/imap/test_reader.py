@@ -25,11 +25,32 @@ def events_of(pieces: list[bytes], *, lines: bool = False) -> list[Event]:
     return events
 
 
-WORDS = st.sampled_from([
-    b"a1 NOOP\r\n", b"a2 APPEND x {5}\r\n", b"hello\r\n", b"{3+}\r\n", b"{0}\r\n", b"a3 X ~{4}\r\n", b"\r\n", b"\r",
-    b"\n", b"{", b"}", b"a4 IDLE\r\n", b"DONE\r\n", b"{41}\r\n", b"a APPEND y {41+}\r\n", b"{99999999999999999999}\r\n",
-    b"{-1}\r\n", b"{1x}\r\n", b"\0", b"x" * 30, b"{25+}\r\n", b" ",
-])
+WORDS = st.sampled_from(
+    [
+        b"a1 NOOP\r\n",
+        b"a2 APPEND x {5}\r\n",
+        b"hello\r\n",
+        b"{3+}\r\n",
+        b"{0}\r\n",
+        b"a3 X ~{4}\r\n",
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"{",
+        b"}",
+        b"a4 IDLE\r\n",
+        b"DONE\r\n",
+        b"{41}\r\n",
+        b"a APPEND y {41+}\r\n",
+        b"{99999999999999999999}\r\n",
+        b"{-1}\r\n",
+        b"{1x}\r\n",
+        b"\0",
+        b"x" * 30,
+        b"{25+}\r\n",
+        b" ",
+    ]
+)
 STREAMS = st.one_of(st.binary(max_size=300), st.lists(WORDS, max_size=30).map(b"".join))
 
 
@@ -61,7 +82,10 @@ def test_what_is_held_is_bounded(stream: bytes) -> None:
 
 def test_literals_are_part_of_their_command() -> None:
     assert events_of([b"a APPEND x {3}\r\nfoo {2+}\r\nhi\r\nb NOOP\r\n"]) == [
-        Continue(), Command(b"a APPEND x {3}\r\nfoo {2+}\r\nhi"), Command(b"b NOOP")]
+        Continue(),
+        Command(b"a APPEND x {3}\r\nfoo {2+}\r\nhi"),
+        Command(b"b NOOP"),
+    ]
 
 
 def test_a_synchronizing_literal_that_is_too_big_is_not_read() -> None:
@@ -92,7 +116,10 @@ def test_only_crlf_ends_a_line() -> None:
 
 def test_an_idle_line_is_no_command() -> None:
     assert events_of([b"a IDLE\r\nDONE\r\nb NOOP\r\n"], lines=True) == [
-        Command(b"a IDLE"), Line(b"DONE"), Command(b"b NOOP")]
+        Command(b"a IDLE"),
+        Line(b"DONE"),
+        Command(b"b NOOP"),
+    ]
 
 
 def test_before_sign_in_only_sign_in_has_literals() -> None:

@@ -15,12 +15,15 @@ async def test_first_path(site: Site) -> None:
     assert b"* 3 EXISTS\r\n" in select
     rows = await client.ok(b"FETCH 1:* (UID FLAGS ENVELOPE BODYSTRUCTURE RFC822.SIZE INTERNALDATE)")
     assert len(rows) == 3
-    assert rows[0].startswith(b'* 1 FETCH (UID 1 FLAGS (\\Recent) ENVELOPE ("Tue, 14 Nov 2023 22:13:20 +0000" "Boats"'), rows
+    assert rows[0].startswith(
+        b'* 1 FETCH (UID 1 FLAGS (\\Recent) ENVELOPE ("Tue, 14 Nov 2023 22:13:20 +0000" "Boats"'
+    ), rows
     body = await client.ok(b"FETCH 2 BODY[]")
     assert MESSAGES[1] in body[0]
     assert b"\\Seen" in body[0]
     await client.ok(b"APPEND INBOX (\\Flagged) {%d+}\r\n%b" % (len(MESSAGES[0]), MESSAGES[0]))
-    assert (await client.ok(b"FETCH 4 BODY.PEEK[]")) and (await client.ok(b"NOOP")) == []
+    assert MESSAGES[0] in (await client.ok(b"FETCH 4 BODY.PEEK[]"))[0]
+    assert await client.ok(b"NOOP") == []
 
 
 async def test_idle_is_told_at_once(site: Site) -> None:
@@ -45,3 +48,84 @@ async def test_no_task_while_idle(site: Site) -> None:
         await client.line()
     await asyncio.sleep(0.05)
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_the_last_words_are_said_once(site: Site) -> None:
+    client = await site.sign_in()
+    client.send(b"a LOGOUT\r\n")
+    assert re.fullmatch(rb"\* BYE [^\r]*\r\na OK [^\r]*\r\n", await client.ended())
+
+
+async def test_a_mailbox_process_that_goes_is_a_bye(site: Site) -> None:
+    client = await site.sign_in()
+    await client.ok(b"NOOP")
+    for session in site.one.server.sessions():
+        session.transport.abort()
+    assert re.fullmatch(rb"\* BYE \[UNAVAILABLE\] [^\r]*\r\n", await client.ended())
+
+
+async def test_a_mailbox_process_that_goes_in_mid_literal_is_only_an_end(site: Site) -> None:
+    await site.put(b"Subject: big\r\n\r\n" + b"x" * 78 + b"\r\n" * 1 + (b"y" * 78 + b"\r\n") * 400_000)
+    client = await site.sign_in()
+    await client.ok(b"SELECT INBOX")
+    client.send(b"a FETCH 1 BODY.PEEK[]\r\n")
+    await client.line()
+    for session in site.one.server.sessions():
+        session.transport.abort()
+    heard = b""
+    while piece := await asyncio.wait_for(client.reader.read(2**20), 10):
+        heard = (heard + piece)[-200:]
+    assert b"* BYE" not in heard
+
+
+async def test_revoked_sessions_end(site: Site) -> None:
+    client = await site.sign_in()
+    other = await site.sign_in(b"carol")
+    info = await site.one.backend.mailbox_of("alice@example.test")
+    assert info is not None
+    await site.house.parts.register.end_sessions(info.user)
+    assert (await client.ended()).startswith(b"* BYE ")
+    await other.ok(b"NOOP")
+
+
+async def test_changed_since_costs_only_the_changes(site: Site) -> None:
+    await site.put(*MESSAGES)
+    client = await site.sign_in()
+    select = await client.ok(b"SELECT INBOX (CONDSTORE)")
+    found = re.search(rb"HIGHESTMODSEQ (\d+)", b"".join(select))
+    assert found is not None
+    since = found.group(1)
+    assert await client.ok(b"FETCH 1:* FLAGS (CHANGEDSINCE %b)" % since) == []
+    await client.ok(b"STORE 2 +FLAGS.SILENT (\\Flagged)")
+    rows = await client.ok(b"FETCH 1:* FLAGS (CHANGEDSINCE %b)" % since)
+    assert [row.split()[1] for row in rows] == [b"2"]
+
+
+async def test_pipelined_commands_are_answered_in_order(site: Site) -> None:
+    await site.put(*MESSAGES)
+    client = await site.sign_in()
+    client.send(b"a SELECT INBOX\r\nb FETCH 1 UID\r\nc NOOP\r\nd FETCH 1:3 FLAGS\r\n")
+    assert [line for line in await client.until(b"d") if line[:1] != b"*"][-1].startswith(b"d OK")
+
+
+async def test_commands_behind_login_are_passed_on(site: Site) -> None:
+    client = await site.connect()
+    from tests.directory.conftest import PASSWORD
+
+    client.send(b'a LOGIN alice@example.test "%b"\r\nb SELECT INBOX\r\nc NOOP\r\n' % PASSWORD)
+    heard = await client.until(b"c")
+    assert [line.split()[0] for line in heard if line[:1] != b"*"] == [b"a", b"b", b"c"]
+
+
+async def test_slow_reader_slows_the_writer(site: Site) -> None:
+    await site.put(b"Subject: big\r\n\r\n" + (b"y" * 78 + b"\r\n") * 500_000)
+    client = await site.sign_in()
+    await client.ok(b"SELECT INBOX")
+    client.writer.transport.pause_reading()
+    client.send(b"a FETCH 1 BODY.PEEK[]\r\n")
+    await asyncio.sleep(0.5)
+    (session,) = site.one.server.sessions()
+    assert session.transport.get_write_buffer_size() < 2**21
+    client.writer.transport.resume_reading()
+    heard = await client.until(b"a")
+    assert len(heard[0]) > 40_000_000

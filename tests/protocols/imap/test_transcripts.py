@@ -14,12 +14,15 @@ from tests.protocols.imap.conftest import MESSAGES, Site
 FOLDER = Path(__file__).parents[2] / "transcripts" / "imap"
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
-async def test_transcript(site: Site, path: Path) -> None:
+TRANSCRIPTS = {path.stem: path.read_text("utf-8") for path in sorted(FOLDER.glob("*.txt"))}
+
+
+@pytest.mark.parametrize("name", TRANSCRIPTS)
+async def test_transcript(site: Site, name: str) -> None:
     await site.put(*MESSAGES)
-    await transcripts.run(site, path)
+    await transcripts.run(site, name, TRANSCRIPTS[name])
 
 
 def test_every_command_has_a_transcript() -> None:
     wanted = {name.lower().replace(" ", "_") for name in [*COMMANDS, *proxy.COMMANDS]}
-    assert wanted - {path.stem for path in FOLDER.glob("*.txt")} == set()
+    assert wanted - set(TRANSCRIPTS) == set()

@@ -40,8 +40,10 @@ from atoll.runtime.peers import Peer, peer_of
 HOLD_SECONDS = 20.0
 """How long a sign-in waits for a mailbox process that is starting (ISLANDS 9)."""
 MAX_DELAY = 5.0
+LINGER_SECONDS = 1.0
 SPREAD_ABOVE = 500
 SPREAD_SECONDS = 2.0
+LAST_WORDS = 512
 MAX_BACKEND_WORDS = 16 * 1024
 CAPABILITIES = "IMAP4rev1 IMAP4rev2 SASL-IR ID LITERAL- ENABLE"
 UNAVAILABLE = b"* BYE [UNAVAILABLE] Mailbox is not available, please connect again\r\n"
@@ -94,7 +96,7 @@ class ImapProxy:
 class PreAuth(asyncio.Protocol):
     """One client before sign-in. Answers at once; one task at a time, only while a sign-in or STARTTLS is under way."""
 
-    __slots__ = ("_bad", "_mechanism", "_proxy", "_reader", "_secure", "_tag", "_task", "_ticket", "_timer", "_user",
+    __slots__ = ("_bad", "_deaf", "_mechanism", "_proxy", "_reader", "_secure", "_tag", "_task", "_ticket", "_timer", "_user",
                  "transport")
 
     def __init__(self, proxy: ImapProxy, ticket: Ticket, *, secure: bool) -> None:
@@ -105,6 +107,7 @@ class PreAuth(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._bad = 0
+        self._deaf = False
         self._tag = b""         # of an AUTHENTICATE that waits for a line
         self._mechanism = ""
         self._user = b""
@@ -114,10 +117,10 @@ class PreAuth(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's TLS transport is none by class
-        self._ticket.drop = transport.abort
+        self._ticket.drop = self.transport.abort
         self._proxy.clients.add(self)
         self._timer = asyncio.get_running_loop().call_later(SIGN_IN_SECONDS, self._too_slow)
-        transport.write(f"* OK [CAPABILITY {self._capabilities()}] Atoll IMAP ready\r\n".encode("ascii"))
+        self.transport.write(f"* OK [CAPABILITY {self._capabilities()}] Atoll IMAP ready\r\n".encode("ascii"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ticket.close()
@@ -145,7 +148,15 @@ class PreAuth(asyncio.Protocol):
         self.transport.write(last)
         self.transport.close()
 
+    def _hang_up(self, last: bytes) -> None:
+        """End in mid-sentence: closing while the client still sends would lose our last words."""
+        self.transport.write(last)
+        self._deaf = True
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
+
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._reader.feed(data)
         self._work()
         if self._task is not None and len(self._reader) > PRE_AUTH_LINE:
@@ -155,7 +166,7 @@ class PreAuth(asyncio.Protocol):
         return False
 
     def _work(self) -> None:
-        while self._task is None and not self.transport.is_closing():
+        while self._task is None and not self._deaf and not self.transport.is_closing():
             event = self._reader.next()
             if event is None:
                 return
@@ -171,7 +182,7 @@ class PreAuth(asyncio.Protocol):
                 self.transport.write(b"+ \r\n")
             case TooBig() | Broken():
                 # What would follow cannot be told from commands.
-                self._end(status(event.tag, "BAD", "Line or literal too long") + b"* BYE Bye\r\n")
+                self._hang_up(status(event.tag, "BAD", "Line or literal too long") + b"* BYE Bye\r\n")
 
     # commands
 
@@ -413,14 +424,14 @@ class ClientEnd(asyncio.Protocol):
 
     def bye(self) -> None:
         """The frontend stops, or the mailbox process went."""
-        if self.backend.at_boundary and not self.transport.is_closing():
+        if self.backend.at_boundary and not self.backend.said_bye and not self.transport.is_closing():
             self.transport.write(UNAVAILABLE)
         self.transport.close()
         self.backend.transport.close()
 
     def bye_soon(self) -> None:
         """The mailbox process went: many clients do not come back all at once."""
-        crowd = len(self._proxy.clients) > SPREAD_ABOVE
+        crowd = not self.backend.said_bye and len(self._proxy.clients) > SPREAD_ABOVE
         if crowd and not self.transport.is_closing():
             self.transport.pause_reading()
             asyncio.get_running_loop().call_later(random.uniform(0, SPREAD_SECONDS), self.bye)  # noqa: S311
@@ -431,7 +442,7 @@ class ClientEnd(asyncio.Protocol):
 class BackendEnd(asyncio.Protocol):
     """The mailbox process's side: first its greeting and its answer to our token, then a splice."""
 
-    __slots__ = ("_boundary", "_client", "_tag", "_words", "opened", "transport")
+    __slots__ = ("_boundary", "_client", "_tag", "_words", "opened", "said_bye", "transport")
 
     def __init__(self, tag: bytes, opened: asyncio.Future[bool]) -> None:
         self.opened: asyncio.Future[bool] | None = opened
@@ -440,6 +451,7 @@ class BackendEnd(asyncio.Protocol):
         self._words: bytearray | None = bytearray()
         self._client: ClientEnd | None = None
         self._boundary = Boundary()
+        self.said_bye = False  # its last words were a BYE: nothing is to be added
 
     @property
     def at_boundary(self) -> bool:
@@ -451,6 +463,7 @@ class BackendEnd(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._client is not None:
             self._boundary.passed(data)
+            self.said_bye = b"* BYE " in data[-LAST_WORDS:]
             self._client.transport.write(data)
         elif self._words is not None:
             self._words += data

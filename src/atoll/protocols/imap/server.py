@@ -18,7 +18,7 @@ from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.imap.command import Command
 from atoll.protocols.imap.commands import COMMANDS
-from atoll.protocols.imap.limits import DEFAULT, Limits
+from atoll.protocols.imap.limits import DEFAULT, SIGN_IN_SECONDS, Limits
 from atoll.protocols.imap.session import Mailboxes, People, Session
 from atoll.runtime.peers import Peer
 
@@ -28,8 +28,8 @@ SWEEP_SECONDS = 30.0
 class ImapServer:
     """All IMAP sessions of a mailbox process.
 
-    admit: which peers may connect at all. backend: our name ("mailbox-1"). socket_of: where another mailbox process
-    takes delegates (mbox-imap). ended: told the session id of each session that is over.
+    admit: which peers are frontends or mailbox processes. backend: our name ("mailbox-1"). socket_of: where another
+    mailbox process takes delegates (mbox-imap). ended: told the session id of each session that is over.
     """
 
     def __init__(self, store: Mailboxes, people: People, verifier: TokenVerifier, clock: Clock, *,
@@ -74,11 +74,9 @@ class ImapServer:
         return list(self._sessions)
 
     def enter(self, session: Session, peer: Peer) -> bool:
-        """A new connection; False: close it."""
-        if not self._admit(peer):
-            return False
+        """A new connection. Is it from a frontend or a mailbox process? Others need an administrator's token."""
         self._sessions.add(session)
-        return True
+        return self._admit(peer)
 
     def leave(self, session: Session) -> None:
         """A connection ended."""
@@ -95,8 +93,9 @@ class ImapServer:
 
     def _sweep(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
-        oldest = self.clock.monotonic() - self.limits.idle_seconds
+        now = self.clock.monotonic()
         for session in list(self._sessions):
-            if session.last_active < oldest and not session.busy:
+            patience = self.limits.idle_seconds if session.claims is not None else SIGN_IN_SECONDS
+            if session.last_active < now - patience and not session.busy:
                 session.bye("", "Idle for too long")
 

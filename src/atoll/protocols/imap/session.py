@@ -30,6 +30,8 @@ from atoll.protocols.imap.wire.reader import Command as Text
 from atoll.protocols.imap.wire.response import status
 from atoll.runtime.peers import Peer, peer_of
 
+LINGER_SECONDS = 1.0
+
 _log = logging.getLogger("atoll.imap")
 
 
@@ -71,7 +73,7 @@ class Host(Protocol):
     backend: str
 
     def enter(self, session: Session, peer: Peer) -> bool:
-        """A new connection; False: close it."""
+        """A new connection. Is it from a frontend or a mailbox process? Others need an administrator's token."""
 
     def leave(self, session: Session) -> None:
         """A connection ended."""
@@ -80,8 +82,8 @@ class Host(Protocol):
 class Session(asyncio.Protocol):
     """One connection from a frontend, or from another mailbox process."""
 
-    __slots__ = ("_bad", "_dirty", "_drained", "_reader", "_task", "access", "claims", "enabled", "idle_tag",
-                 "last_active", "others", "selected", "server", "transport")
+    __slots__ = ("_bad", "_deaf", "_dirty", "_drained", "_known_peer", "_reader", "_task", "access", "claims", "enabled",
+                 "idle_tag", "last_active", "others", "selected", "server", "transport")
 
     def __init__(self, server: Host) -> None:
         self.server = server
@@ -89,7 +91,9 @@ class Session(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._bad = 0
+        self._deaf = False
         self._dirty = False
+        self._known_peer = False
         self.access: Access | None = None
         self.claims: Claims | None = None
         self.enabled = Enabled()
@@ -103,9 +107,7 @@ class Session(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's TLS transport is none by class
-        if not self.server.enter(self, peer_of(transport)):
-            self.transport.abort()
-            return
+        self._known_peer = self.server.enter(self, peer_of(transport))
         self.touch()
         self.write(b"* OK [CAPABILITY IMAP4rev1 AUTH=ATOLL SASL-IR] Atoll mailbox ready\r\n")
 
@@ -129,6 +131,8 @@ class Session(asyncio.Protocol):
         self.last_active = self.server.clock.monotonic()
 
     def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._reader.feed(data)
         if self._task is None:
             self.touch()
@@ -165,11 +169,17 @@ class Session(asyncio.Protocol):
             self.write(status(b"*", "BYE", text, code))
         self.transport.close()
 
+    def _hang_up(self, last: bytes) -> None:
+        """End in mid-sentence: closing while the other side still sends would lose our last words."""
+        self.write(last)
+        self._deaf = True
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
+
     # the queue of commands
 
     def _work(self) -> None:
         """Take events until a command needs time."""
-        while self._task is None and not self.transport.is_closing():
+        while self._task is None and not self._deaf and not self.transport.is_closing():
             event = self._reader.next()
             if event is None:
                 return
@@ -186,8 +196,7 @@ class Session(asyncio.Protocol):
             case TooBig():
                 self.write(status(event.tag, "NO", "Too big", "TOOBIG"))
             case Broken():
-                self.write(status(event.tag, "BAD", event.text))
-                self.bye("", "Cannot follow")
+                self._hang_up(status(event.tag, "BAD", event.text) + status(b"*", "BYE", "Cannot follow"))
 
     def _begin(self, command: Text) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(command))
@@ -196,7 +205,7 @@ class Session(asyncio.Protocol):
         """This command and those already here behind it, then the task is over."""
         try:
             await self._answer(command)
-            while not self.idle_tag and not self.transport.is_closing():
+            while not self.idle_tag and not self._deaf and not self.transport.is_closing():
                 event = self._reader.next()
                 if event is None:
                     break
@@ -234,9 +243,8 @@ class Session(asyncio.Protocol):
             refusal = to_no(error)
             word, text, code = "NO", refusal.text, refusal.code
         except Bye as bye:
-            self.write(status(b"*", "BYE", bye.text, bye.code))
-            word, text, code = ("OK", "Done", "") if not bye.code else ("NO", bye.text, bye.code)
-            self.write(status(tag, word, text, code))
+            word, text = ("NO", bye.text) if bye.code else ("OK", "Done")
+            self.write(status(b"*", "BYE", bye.text, bye.code) + status(tag, word, text, bye.code))
             self.transport.close()
             return
         except (asyncio.CancelledError, ConnectionError):
@@ -246,8 +254,21 @@ class Session(asyncio.Protocol):
             word, text, code = "NO", "Internal error", "SERVERBUG"
         self.write(status(tag, word, text, code))
         if self._bad >= self.server.limits.bad_commands:
-            self.write(status(b"*", "BYE", "Too many bad commands", "LIMIT"))
-            self.transport.close()
+            self._end("LIMIT", "Too many bad commands")
+        elif code == "UNAVAILABLE" and self.access is not None and not self._still_open():
+            self._end("UNAVAILABLE", "Mailbox is not available, please connect again")
+
+    def _end(self, code: str, text: str) -> None:
+        self.write(status(b"*", "BYE", text, code))
+        self.transport.close()
+
+    def _still_open(self) -> bool:
+        """Is the database of this session's mailbox still the one that was opened?"""
+        try:
+            self.mine.quota()
+        except StoreError as error:
+            return not error.temporary
+        return True
 
     async def _execute(self, command: Text) -> Ok:
         cur = Cursor(command.data, utf8_names=self.enabled.rev2, depth=self.server.limits.depth)
@@ -356,10 +377,13 @@ class Session(asyncio.Protocol):
     def sign_in(self, token: bytes) -> Claims:
         """The claims of a token that is good here and now, for the process at the other end; No."""
         try:
-            return self.server.verifier.verify(token, peer_of(self.transport))
+            claims = self.server.verifier.verify(token, peer_of(self.transport))
+            if not self._known_peer and claims.mth != "admin":
+                raise BadToken("from a process that is no frontend")
         except BadToken as bad:
             _log.warning("token refused", extra={"f": {"why": str(bad)}})
             raise No("AUTHENTICATIONFAILED", "Not accepted") from None
+        return claims
 
     def select(self, selected: Selected) -> None:
         """Make it the selected mailbox and follow it."""

@@ -20,7 +20,7 @@ from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.model import MailboxInfo
 from atoll.mailbox.access import Access
 from atoll.mailbox.blobs import Prepared
-from atoll.mailbox.check import structure_faults
+from atoll.mailbox.check import faults
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.deliver import MAX_BATCH, Batch, Request, deliver
 from atoll.mailbox.errors import StoreError, no_folder, unavailable
@@ -46,7 +46,7 @@ def search_path(path: Path) -> Path:
 
 def schema() -> Schema:
     """The schema of a mailbox database, with the check that a migrated copy has to pass."""
-    return Schema.of(files("atoll.mailbox.sql").joinpath("schema"), structure_faults)
+    return Schema.of(files("atoll.mailbox.sql").joinpath("schema"), faults)
 
 
 class Store:

@@ -17,7 +17,9 @@ from atoll.formats.mime import header_end
 from atoll.mailbox import Access, Flag, Folder, Right, Row, StoreCode, StoreError, UidSet, Want
 from atoll.protocols.pop3.limits import Limits
 
-_ROOM = 64 * 1024
+_MAX_HEADER = 10 * 1024 * 1024
+_AHEAD = 16
+_AHEAD_OCTETS = 256 * 1024
 
 
 class Gone(Exception):
@@ -36,6 +38,8 @@ class Maildrop:
         self._octets = sum(sizes)
         self._deleted: set[int] = set()
         self._seen: set[int] = set()
+        self._ahead: dict[int, Row] = {}  # clients take messages in order: the next ones are read with one look
+        self._last = 0
 
     def __len__(self) -> int:
         return len(self._uids)
@@ -71,10 +75,25 @@ class Maildrop:
 
     def _row(self, number: int) -> Row:
         uid = self._uids[number - 1]
-        rows = self._access.rows(self._folder, uid, uid, Want.BODY, 1)
-        if not rows:
+        row = self._ahead.pop(uid, None)
+        in_order, self._last = number == self._last + 1, number
+        if row is not None:
+            return row
+        last = self._window(number) if in_order else number
+        rows = self._access.rows(self._folder, uid, self._uids[last - 1], Want.BODY, last - number + 1)
+        self._ahead = {row.uid: row for row in rows}
+        row = self._ahead.pop(uid, None)
+        if row is None:
             raise Gone
-        return rows[0]
+        return row
+
+    def _window(self, number: int) -> int:
+        """The last of the messages that are read together with this one."""
+        octets, last = self._sizes[number - 1], number
+        while last < min(len(self._uids), number + _AHEAD - 1) and octets + self._sizes[last] <= _AHEAD_OCTETS:
+            octets += self._sizes[last]
+            last += 1
+        return last
 
     def pieces(self, number: int) -> Iterator[bytes]:
         """The octets of a message; large ones by slices. It is marked seen when the session ends well."""
@@ -119,7 +138,7 @@ def _top(pieces: Iterator[bytes], lines: int) -> Iterator[bytes]:
     for piece in pieces:
         head += piece
         end = header_end(bytes(head))
-        if end < len(head) or len(head) > _ROOM * 160:  # a header of more than 10 MiB is sent as it stands
+        if end < len(head) or len(head) > _MAX_HEADER:  # a longer header is sent as it stands
             break
     yield bytes(head[:end])
     piece = bytes(head[end:])

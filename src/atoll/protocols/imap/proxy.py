@@ -96,8 +96,8 @@ class ImapProxy:
 class PreAuth(asyncio.Protocol):
     """One client before sign-in. Answers at once; one task at a time, only while a sign-in or STARTTLS is under way."""
 
-    __slots__ = ("_bad", "_deaf", "_mechanism", "_proxy", "_reader", "_secure", "_tag", "_task", "_ticket", "_timer", "_user",
-                 "transport")
+    __slots__ = ("_bad", "_deaf", "_mechanism", "_proxy", "_reader", "_secure", "_tag", "_task", "_ticket", "_timer",
+                 "_user", "transport")
 
     def __init__(self, proxy: ImapProxy, ticket: Ticket, *, secure: bool) -> None:
         self._proxy = proxy

@@ -82,8 +82,8 @@ class Host(Protocol):
 class Session(asyncio.Protocol):
     """One connection from a frontend, or from another mailbox process."""
 
-    __slots__ = ("_bad", "_deaf", "_dirty", "_drained", "_known_peer", "_reader", "_task", "access", "claims", "enabled",
-                 "idle_tag", "last_active", "others", "selected", "server", "transport")
+    __slots__ = ("_bad", "_deaf", "_dirty", "_drained", "_known_peer", "_reader", "_task", "access", "claims",
+                 "enabled", "idle_tag", "last_active", "others", "selected", "server", "transport")
 
     def __init__(self, server: Host) -> None:
         self.server = server

@@ -30,7 +30,6 @@ import uvloop
 
 from atoll.admin import ops
 from atoll.base import config as settings
-from atoll.base import log
 from atoll.base.clock import SystemClock
 from atoll.base.config import Config, DemoAccount
 from atoll.base.version import __version__
@@ -41,10 +40,12 @@ from atoll.runtime import notify
 from atoll.runtime.backoff import Backoff
 from atoll.runtime.child import Child
 from atoll.runtime.demo import PORT_OFFSET, DemoError
+from atoll.runtime.inside import InsideRole
 from atoll.runtime.metrics import render
 from atoll.runtime.paths import DataPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.probe import probe
+from atoll.runtime.role import prepare_process
 from atoll.runtime.rpc import Call, Empty, RpcServer
 from atoll.runtime.sockets import BindError, make_directory
 from atoll.runtime.status import MAX_HEAD, Answer, StatusServer
@@ -65,7 +66,7 @@ class Running:
         self.instance = instance
         self.sockets = sockets
         self.backoff = Backoff()
-        self.child: Child | None = None
+        self.child: Child | InsideRole | None = None
         self.keeper: asyncio.Task[None] | None = None
         self.starts = 0
         self.up = asyncio.Event()
@@ -84,7 +85,7 @@ class Supervisor:
     """The island's processes."""
 
     def __init__(self, data: Path, config: Config, sockets: Sockets, environment: dict[str, str],
-                 load: Callable[[], Config], card: dict[str, Any] | None) -> None:
+                 load: Callable[[], Config], card: dict[str, Any] | None, *, single: bool) -> None:
         self.data = data
         self.config = config
         self.sockets = sockets
@@ -97,6 +98,7 @@ class Supervisor:
         self._environment = environment
         self._load = load
         self._card = card
+        self._single = single
         self._servers: list[asyncio.AbstractServer] = []
         self._hurry = asyncio.Event()
 
@@ -209,7 +211,8 @@ class Supervisor:
                     await self.stopping.wait()
 
     async def _live(self, role: Running) -> int:
-        child = Child(role.name, lambda message: self._told(role, message))
+        kind = InsideRole if self._single else Child
+        child = kind(role.name, lambda message: self._told(role, message))
         environment = dict(self._environment, **role.instance.environment(self.data))
         if role.starts:
             environment.pop("ATOLL_FAILPOINTS", None)  # armed for the first life only: a test kills once
@@ -224,7 +227,7 @@ class Supervisor:
     def _start_message(self, role: Running) -> dict[str, Any]:
         return {"type": "start", "name": role.name, "data": str(self.data), "config": self._config_for(role),
                 "listeners": {name: sock.fileno() for name, sock in role.sockets.items()},
-                "pids": self.pids(), "supervisor": os.getpid(), "single": False,
+                "pids": self.pids(), "supervisor": os.getpid(), "single": self._single,
                 "tls": self._tls() if role.instance.role.clients else None,
                 "wait": role.instance.role.clients and not self.opened}
 
@@ -288,7 +291,7 @@ class Supervisor:
                 role.keeper.cancel()
         _log.info("stopped")
 
-    async def _stop_child(self, child: Child, drain: float) -> None:
+    async def _stop_child(self, child: Child | InsideRole, drain: float) -> None:
         stop = asyncio.create_task(child.stop(drain + STOP_SECONDS, drain))
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((stop, hurry), return_when=asyncio.FIRST_COMPLETED)
@@ -303,13 +306,13 @@ def main(*, data: Path, port_offset: int | None = None, demo: bool = False, sing
     """Run an island until it is told to stop; the exit code."""
     data = Path(data).absolute()
     try:
-        return _main(data, port_offset, demo, log_level)
+        return _main(data, port_offset, demo, single_process, log_level)
     except (settings.ConfigError, BindError, DemoError, OSError) as error:
         print(f"atoll: {error}", file=sys.stderr)  # noqa: T201 - the operator's terminal
         return 1
 
 
-def _main(data: Path, port_offset: int | None, demo: bool, log_level: str) -> int:
+def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_level: str) -> int:
     make_directory(data, 0o700)
     files = DataPaths(data)
     people: tuple[DemoAccount, ...] = ()
@@ -327,8 +330,10 @@ def _main(data: Path, port_offset: int | None, demo: bool, log_level: str) -> in
         return msgspec.structs.replace(made, demo=people)
 
     config = load()
-    log.setup("supervisor", level=config.log.level, text=config.log.text)
-    sockets = Sockets(data, config, os.geteuid() == 0)
+    prepare_process("island" if single else "supervisor", config)
+    if single:
+        _say_single(config)
+    sockets = Sockets(data, config, os.geteuid() == 0 and not single)
     make_directory(sockets.paths.run, 0o711)
     with open(sockets.paths.run / "supervisor.lock", "w", encoding="ascii") as lock:
         try:
@@ -338,9 +343,16 @@ def _main(data: Path, port_offset: int | None, demo: bool, log_level: str) -> in
         sockets.bind(config)
         sockets.folders(config)
         card = setup.write_card(data, people, sockets.ports) if demo else None
-        supervisor = Supervisor(data, config, sockets, _environment(), load, card)
+        supervisor = Supervisor(data, config, sockets, _environment(), load, card, single=single)
         uvloop.run(supervisor.run())
     return 0
+
+
+def _say_single(config: Config) -> None:
+    if os.geteuid() == 0 and not config.processes.single_process_as_root:
+        raise settings.ConfigError("--single-process as root needs processes.single_process_as_root = true: "
+                                   "whoever breaks one role has the machine")
+    _log.warning("single process: no memory is kept apart, one crash takes all roles, one slow role delays all")
 
 
 def _environment() -> dict[str, str]:

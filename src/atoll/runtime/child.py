@@ -57,7 +57,7 @@ class Child:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, kind: str, listeners: Mapping[str, socket.socket], environment: Mapping[str, str],
-                    identity: Identity | None, stderr: int | None = None) -> None:
+                    identity: Identity | None) -> None:
         """Start the process; it waits for the start message before it does anything."""
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno(), *(sock.fileno() for sock in listeners.values())]
@@ -69,7 +69,7 @@ class Child:
             # the supervisor's to act on, in its order.
             self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - a spawn takes a millisecond
                 [sys.executable, "-P", "-m", f"atoll.roles.{kind}", self.name], pass_fds=fds, stdin=subprocess.DEVNULL,
-                stderr=stderr, env={**environment, "ATOLL_CONTROL": str(theirs.fileno())}, process_group=0, **who)
+                env={**environment, "ATOLL_CONTROL": str(theirs.fileno())}, process_group=0, **who)
         self.pid = self._process.pid
         loop = asyncio.get_running_loop()
         pidfd = os.pidfd_open(self.pid)

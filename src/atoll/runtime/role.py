@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
-import json
 import logging
 import os
 import resource
@@ -53,6 +52,7 @@ class RoleContext:
         self.clock: Clock = SystemClock()
         self.start_id = secrets.token_hex(8)
         self.metrics = Metrics()
+        self.metrics.watch_process()
         self.stopping = asyncio.Event()
         self.tls: dict[str, str] | None = start.get("tls")
         """PEM texts "cert" and "key", for a role that speaks TLS (runtime.tls); newest since the last reload."""
@@ -95,10 +95,14 @@ class RoleContext:
         self._send({"type": "ready"})
         await self._open.wait()
 
-    def restrict(self, *, read: list[Path], write: list[Path], connect_tcp: bool = False) -> None:
-        """Give up what this role does not need. Call after everything is imported and opened."""
+    def restrict(self, *, read: list[Path], write: list[Path], connect_tcp: bool = False, threads: bool = True) -> None:
+        """Give up what this role does not need, before it is ready. Code stays readable.
+
+        Threads that run already are not restricted: start none before. threads=False: it starts none later either.
+        """
         if not self._single:
-            self.health("hardening", *harden.restrict(read=read, write=write, connect_tcp=connect_tcp))
+            state, detail = harden.restrict(read=read, write=write, connect_tcp=connect_tcp, threads=threads)
+            self.health("hardening", state, detail)
 
     def told(self, message: dict[str, Any]) -> None:
         """A message of the supervisor."""
@@ -152,19 +156,22 @@ def _first_messages(control: socket.socket, lines: Lines) -> list[dict[str, Any]
             return messages
 
 
-def _before_start(start: dict[str, Any]) -> None:
-    harden.die_with_parent(signal.SIGTERM)
-    if os.getppid() != start.get("supervisor", os.getppid()):
-        sys.exit(1)  # it died before we had asked to be told
-    config = json.loads(start["config"])
-    log.setup(start["name"], level=config["log"]["level"], text=config["log"]["text"])
+def prepare_process(name: str, config: Config) -> None:
+    """What every process of an island does first: logs, the switch interval, descriptors, no cores, no ptrace."""
+    log.setup(name, level=config.log.level, text=config.log.text)
     faulthandler.enable()  # SIGABRT too: the supervisor sends it to a role that does not answer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to act on
     sys.setswitchinterval(SWITCH_INTERVAL)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     harden.undumpable()
+
+
+def _before_start(start: dict[str, Any]) -> None:
+    harden.die_with_parent(signal.SIGTERM)
+    if os.getppid() != start.get("supervisor", os.getppid()):
+        sys.exit(1)  # it died before we had asked to be told
+    prepare_process(start["name"], msgspec.json.decode(start["config"], type=Config))
 
 
 async def _live(main: Callable[[RoleContext], Awaitable[None]], start: dict[str, Any],

@@ -19,6 +19,8 @@ from atoll.base.config import Config
 from atoll.directory.client.signin import SignIn
 from atoll.protocols.imap.proxy import ImapProxy
 from atoll.protocols.pop3.proxy import Pop3Proxy
+from atoll.protocols.smtp.front import SmtpFront
+from atoll.protocols.smtp.types import Limits as SmtpLimits
 from atoll.runtime.admission import Admission, Rates, Ticket, sessions_for
 from atoll.runtime.listen import Listener
 from atoll.runtime.paths import RunPaths
@@ -36,14 +38,17 @@ async def main(ctx: RoleContext) -> None:
     sign_in = SignIn(directory, ctx.clock)
     sign_in.start()
 
-    def trust(peer: Peer) -> bool:
+    def is_kind(peer: Peer, kind: str) -> bool:
         # Until a role calls listen() itself, the supervisor is who listens (PROCESSES 3).
-        role = ctx.role_of_pid(peer.pid) or ""
-        return role.startswith("mailbox-") or peer.pid in (os.getppid(), os.getpid())
+        return ctx.is_role(peer.pid, kind) or peer.pid in (os.getppid(), os.getpid())
 
-    imap = ImapProxy(sign_in, paths.imap, tls.now, trust=trust)
-    pop3 = Pop3Proxy(sign_in, paths.pop, tls.now, trust=trust)
+    imap = ImapProxy(sign_in, paths.imap, tls.now, trust=lambda peer: is_kind(peer, "mailbox"))
+    pop3 = Pop3Proxy(sign_in, paths.pop, tls.now, trust=lambda peer: is_kind(peer, "mailbox"))
+    smtp = SmtpFront(sign_in, paths.smtp_in, paths.submit, tls.now, ctx.clock, host=ctx.config.island.host,
+                     limits=_smtp_limits(ctx.config), metrics=ctx.metrics,
+                     trust=lambda peer: is_kind(peer, "transport"))
     services: dict[str, tuple[Callable[[Ticket], asyncio.Protocol], bool]] = {
+        "smtp": (smtp.relay, False), "submission": (smtp.submission, False), "submissions": (smtp.submissions, True),
         "imap": (imap.clear, False), "imaps": (imap.secure, True),
         "pop3": (pop3.clear, False), "pop3s": (pop3.secure, True),
     }
@@ -58,13 +63,19 @@ async def main(ctx: RoleContext) -> None:
     await ctx.stopping.wait()
     for listener in listeners:
         listener.stop()
-    await asyncio.gather(imap.drain(ctx.drain), pop3.drain(ctx.drain))
+    await asyncio.gather(imap.drain(ctx.drain), pop3.drain(ctx.drain), smtp.drain(ctx.drain))
     await directory.close()
 
 
 def _rates(config: Config) -> Rates:
     limits = config.admission
     return Rates(limits.open_unauthenticated, limits.new_per_second, limits.burst, limits.trusted)
+
+
+def _smtp_limits(config: Config) -> SmtpLimits:
+    limits = config.smtp
+    return SmtpLimits(limits.message_bytes, limits.recipients, limits.messages_per_connection,
+                      limits.messages_per_minute, limits.recipients_per_hour)
 
 
 if __name__ == "__main__":

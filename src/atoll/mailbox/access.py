@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from atoll.base.ids import MailboxId, UserId, to_text
 from atoll.directory.client.model import MailboxInfo, Quota
-from atoll.mailbox import blobs, folders, items, reading, recover
+from atoll.mailbox import blobs, change_log, folders, items, reading, recover, tokens
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError, no_folder, no_right, unavailable
 from atoll.mailbox.ingest import ingest
@@ -45,12 +45,14 @@ from atoll.mailbox.model import (
 from atoll.mailbox.place import read_sort_keys
 from atoll.mailbox.query import Query
 from atoll.mailbox.search.run import Plan
+from atoll.mailbox.tokens import OLDEST
 from atoll.mailbox.uidmap import UidMap
 from atoll.mailbox.uidset import UidSet
 
 if TYPE_CHECKING:
     from atoll.mailbox.store import Store
 
+T = TypeVar("T")
 OWNER = UserId(b"")
 """Stands for the owner in rows of folder_user, whoever that is."""
 SORT_SLICE = 250
@@ -242,6 +244,30 @@ class Access:
         found.recent.extend(row.uid for row in found.arrived if row.uid >= first_recent)
         return found
 
+    # -- clients that keep a copy by pages (STORE 2) --------------------------------------------------------------
+    def page(self, folder: Folder, token: str, limit: int,
+             edge: tuple[int, int] = OLDEST) -> tuple[list[change_log.Op], str, bool]:
+        """(operations, next token, is there more). token "": from nothing, newest first. edge: the client wants what
+        has (received, uid) >= edge. GONE: the token is of no use any more."""
+        view = self._need(folder.fid, Right.READ)
+        held = change_log.first_token(view, folder.fid) if not token else _token(tokens.decode_folder, token, view)
+        made = change_log.page(self._database, view, folder.fid, held, limit, edge)
+        return made.ops, tokens.encode(made.token, view.token_key), made.more
+
+    def email_changes(self, token: str, limit: int) -> tuple[change_log.EmailChanges, str]:
+        """Changed ids of the whole mailbox and the next token; token "": everything is new. Owner only."""
+        self._owner_only()
+        view = self._view()
+        held = tokens.MailboxToken(0, 0, 0) if not token else _token(tokens.decode_mailbox, token, view)
+        found = change_log.email_changes(self._database, view, held, limit)
+        return found, tokens.encode(found.token, view.token_key)
+
+    def folder_changes(self, since: int) -> list[change_log.FolderChange]:
+        """Folders made, renamed or removed after a number (Folder changes do not count: counters have their own)."""
+        view = self._view()
+        return [change for change in change_log.folder_changes(view, since)
+                if self._rights(view, change.fid) & Right.LOOKUP]
+
     # -- items --------------------------------------------------------------------------------------------------
     async def append(self, folder: Folder, messages: Sequence[NewMessage]) -> list[Placed]:
         """All or none. OVER_QUOTA, NO_RIGHT, TOO_BIG. Flags that the person may not set are left out."""
@@ -408,6 +434,13 @@ def _path_or_none(path: str) -> str:
         return folders.normal_path(path)
     except StoreError:
         return ""
+
+
+def _token(decode: Callable[[str, bytes], T], text: str, view: MailboxMemory) -> T:
+    try:
+        return decode(text, view.token_key)
+    except ValueError:
+        raise change_log.gone() from None
 
 
 def _ignore(future: asyncio.Future[None]) -> None:

@@ -29,6 +29,7 @@ from atoll.mailbox.ingest import ingest
 from atoll.mailbox.model import Delivered, Delivery
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.index import SearchIndex
+from atoll.mailbox.upkeep import Upkeep
 from atoll.runtime.rpc import RpcError
 from atoll.sql import Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
 
@@ -53,16 +54,19 @@ class Store:
     """Made once per mailbox process, on its event loop."""
 
     def __init__(self, engine: Engine, lookup: Lookup, epochs: Epochs, *, process: str = "mailbox",
-                 search_engine: Engine | None = None, clock: Clock | None = None) -> None:
+                 search_engine: Engine | None = None, clock: Clock | None = None, recoverable_days: int = 14) -> None:
         """lookup: Backend.mailbox. process: our name in the owner row. search_engine: SQLite, if `engine` is not."""
         self._engine = engine
         self._search_engine = search_engine or engine
         self._lookup = lookup
         self._epochs = epochs
         self._process = process
+        self._recoverable_days = recoverable_days
         self.clock: Clock = clock or SystemClock()
         self._mounted: dict[str, MailboxDatabase] = {}
         self._feeds: dict[str, SearchFeed] = {}
+        self._upkeep: dict[str, Upkeep] = {}
+        self._paths: dict[str, Path] = {}
         self._batches: dict[str, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._dismounted: set[str] = set()
@@ -90,7 +94,9 @@ class Store:
                         extra={"f": {"database": name, "epoch": ownership.epoch}})
             await database.submit(forked(ownership.epoch))
         self._mounted[name] = database
-        self._feeds[name] = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)))
+        self._paths[name] = path
+        self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)))
+        self._upkeep[name] = Upkeep(database, self._recoverable_days, feed.forget_blobs)
         log.info("database mounted", extra={"f": {"database": name, "epoch": ownership.epoch}})
 
     async def dismount(self, name: str) -> None:
@@ -99,7 +105,7 @@ class Store:
         database = self._mounted.pop(name, None)
         self._batches.pop(name, None)
         if database is not None:
-            await self._feeds.pop(name).close()
+            await self._end(name)
             await database.close()
             log.info("database dismounted", extra={"f": {"database": name}})
 
@@ -123,6 +129,16 @@ class Store:
             raise unavailable(f"{name} is not mounted here")
         return database
 
+    async def _end(self, name: str) -> None:
+        await self._upkeep.pop(name).close()
+        await self._feeds.pop(name).close()
+
+    def path_of(self, name: str) -> Path:
+        """Where a database is that was mounted before."""
+        if name not in self._paths:
+            raise unavailable(f"{name} was never mounted here")
+        return self._paths[name]
+
     def feed(self, database: MailboxDatabase) -> SearchFeed:
         """The search index of a mounted database."""
         feed = self._feeds.get(database.name)
@@ -138,7 +154,7 @@ class Store:
         task.add_done_callback(self._tasks.discard)
 
     async def _again(self, database: MailboxDatabase, *, fenced: bool) -> None:
-        await self._feeds.pop(database.name).close()
+        await self._end(database.name)
         await database.close()
         tries = 0
         while not fenced and database.name not in self._dismounted:

@@ -46,10 +46,12 @@ async def main(ctx: RoleContext) -> None:
     """Mount, serve, dismount."""
     folder, paths = DataPaths(ctx.data).mailbox(ctx.name), RunPaths(ctx.data)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ctx.restrict(read=[], write=[folder])  # before the first thread: a thread keeps what it could open
     directory = RpcClient(paths.backend)
     backend = Backend(directory, ctx.clock)
     backend.start()
-    store = Store(SqliteEngine(), backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock)
+    store = Store(SqliteEngine(), backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock,
+                  recoverable_days=ctx.config.store.recoverable_days)
 
     def from_frontend(peer: Peer) -> bool:
         return ctx.is_role(peer.pid, "frontend") or ctx.is_role(peer.pid, "mailbox")
@@ -67,7 +69,6 @@ async def main(ctx: RoleContext) -> None:
     await imap.serve(ctx.listeners["imap"])
     await imap.serve(ctx.listeners["mbox-imap"])
     await pop3.serve(ctx.listeners["pop"])
-    ctx.restrict(read=[], write=[folder])
     await ctx.ready()
     await ctx.stopping.wait()
     await asyncio.gather(imap.close(), pop3.close())

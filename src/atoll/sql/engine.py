@@ -70,11 +70,16 @@ class Connection(Protocol):
 
 
 class Database(Protocol):
-    """One open database: a writer, a reader, upkeep."""
+    """One open database."""
 
     path: Path
     writer: Connection
     reader: Connection
+    """Both are the event loop's."""
+
+    @property
+    def helper(self) -> Connection:
+        """A third connection, for one helper thread: checks and other long reads."""
 
     def log_size(self) -> int:
         """Octets of write-ahead log that a checkpoint could fold back."""

@@ -166,7 +166,10 @@ class SqliteDatabase:
         self._helper: SqliteConnection | None = None
 
     @property
-    def helper(self) -> SqliteConnection:
+    def helper(self) -> Connection:
+        return self._raw_helper()
+
+    def _raw_helper(self) -> SqliteConnection:
         if self._helper is None:
             self._helper = self._engine.connect(self.path)
         return self._helper
@@ -180,7 +183,7 @@ class SqliteDatabase:
     def checkpoint(self, *, restart: bool) -> None:
         mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
         try:
-            self.helper.raw.wal_checkpoint(mode=mode)
+            self._raw_helper().raw.wal_checkpoint(mode=mode)
         except apsw.BusyError:
             return
         except apsw.Error as error:
@@ -208,7 +211,7 @@ class SqliteDatabase:
 
     def structure_errors(self) -> list[str]:
         try:
-            found = self.helper.raw.execute("PRAGMA integrity_check(1000)").fetchall()
+            found = self._raw_helper().raw.execute("PRAGMA integrity_check(1000)").fetchall()
         except apsw.Error as error:
             return [f"{type(error).__name__}: {error}"]
         return [str(text) for (text,) in found if text != "ok"]

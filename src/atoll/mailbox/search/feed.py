@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -153,6 +153,10 @@ class SearchFeed:
             out += piece
             await asyncio.sleep(0)
         return bytes(out)
+
+    def forget_blobs(self, blobs: Sequence[int]) -> None:
+        """Contents that were swept; soon."""
+        self._thread.submit(self.index.forget_blobs, list(blobs))
 
     async def close(self) -> None:
         """What is not indexed stays for the next mount."""

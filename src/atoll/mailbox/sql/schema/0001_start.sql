@@ -78,11 +78,8 @@ CREATE TABLE folder_user (fid INTEGER NOT NULL, who BLOB NOT NULL, address TEXT 
     seen_items BIGINT NOT NULL, PRIMARY KEY (fid, who)) WITHOUT ROWID;
 CREATE INDEX folder_user_who ON folder_user (who, fid);
 
-CREATE TABLE eas_sync (mid INTEGER NOT NULL, device TEXT NOT NULL, fno BIGINT NOT NULL, seq BIGINT NOT NULL,
-    options BLOB, held BLOB, PRIMARY KEY (mid, device, fno)) WITHOUT ROWID;
-CREATE TABLE eas_echo (mid INTEGER NOT NULL, device TEXT NOT NULL, fno BIGINT NOT NULL, uid BIGINT NOT NULL,
-    kind INTEGER NOT NULL, cn BIGINT NOT NULL, seq BIGINT NOT NULL, client_id TEXT NOT NULL, received BIGINT NOT NULL,
-    PRIMARY KEY (mid, device, fno, uid)) WITHOUT ROWID;
-
 CREATE TABLE delivery_key (mid INTEGER NOT NULL, key BLOB NOT NULL, fid INTEGER NOT NULL, uid BIGINT NOT NULL,
     id BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (mid, key)) WITHOUT ROWID;
+
+-- Which number the mailbox had on which day: the log is trimmed by age.
+CREATE TABLE log_day (mid INTEGER NOT NULL, day BIGINT NOT NULL, cn BIGINT NOT NULL, PRIMARY KEY (mid, day)) WITHOUT ROWID;

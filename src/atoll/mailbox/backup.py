@@ -1,0 +1,170 @@
+"""Copies while mail goes on, and getting things back from them.
+
+In     a mounted database; the path of a backup.
+Out    a file that can be mounted; a whole database put back; a mailbox, folder or item brought back.
+Spec   STORE 1 ("Restore"), ISLANDS 11.2: a copy is marked, so that its first mount begins a new epoch.
+Fails  SqlError, StoreError, OSError. A backup that was not finished has another name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from atoll.base.failpoints import FAILPOINTS
+from atoll.base.ids import MailboxId
+from atoll.mailbox import blobs
+from atoll.mailbox.access import Access
+from atoll.mailbox.database import MailboxDatabase
+from atoll.mailbox.errors import StoreCode, StoreError, no_folder
+from atoll.mailbox.memory import MailboxMemory, load
+from atoll.mailbox.model import Content, Flag, Folder, NewMessage
+from atoll.mailbox.store import Store
+from atoll.sql import Connection, Engine
+
+STEP_PAGES = 256
+Progress = Callable[[int, int], None]
+
+
+async def backup(database: MailboxDatabase, engine: Engine, target: Path,
+                 progress: Progress = lambda done, of: None) -> int:
+    """The state of one moment into a new file; its size. Deliveries go on meanwhile."""
+    partial = target.with_name(target.name + ".partial")
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(database.helper, lambda: partial.unlink(missing_ok=True))
+    steps = database.database.backup(partial, STEP_PAGES)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.backup.before")
+    while (step := await loop.run_in_executor(database.helper, next, steps, None)) is not None:
+        progress(*step)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.backup.copied")
+    size = await loop.run_in_executor(database.helper, _finish, engine, partial, target)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.backup.after")
+    return size
+
+
+def _finish(engine: Engine, partial: Path, target: Path) -> int:
+    mark_restored(engine, partial)
+    os.replace(partial, target)
+    _sync_folder(target.parent)
+    return target.stat().st_size
+
+
+def mark_restored(engine: Engine, path: Path) -> None:
+    """Whoever mounts this copy begins a new epoch. Leaves one file, without a log beside it."""
+    copy = engine.open(path, create=False)
+    try:
+        copy.writer.begin()
+        copy.writer.run("UPDATE owner SET restored = 1 WHERE one = 1")
+        copy.writer.commit()
+        copy.checkpoint(restart=True)
+    finally:
+        copy.close()
+    for suffix in ("-wal", "-shm", ".lock"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+async def restore_database(store: Store, engine: Engine, name: str, source: Path) -> Path:
+    """Put a whole database back; the live one is kept beside it, where this returns."""
+    path = store.path_of(name)
+    loop = asyncio.get_running_loop()
+    fresh = path.with_name(path.name + ".restoring")
+    await loop.run_in_executor(None, _copy_file, source, fresh)
+    await loop.run_in_executor(None, mark_restored, engine, fresh)
+    await store.dismount(name)
+    kept = path.with_name(f"{path.stem}.before-restore-{store.clock.now_ms()}{path.suffix}")
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.restore.before_switch")
+    await loop.run_in_executor(None, _switch, path, kept, fresh)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.restore.after_switch")
+    await store.mount(name, path)
+    return kept
+
+
+def _switch(path: Path, kept: Path, fresh: Path) -> None:
+    for suffix in ("-wal", "-shm", ""):
+        if path.with_name(path.name + suffix).exists():
+            os.replace(path.with_name(path.name + suffix), kept.with_name(kept.name + suffix))
+    os.replace(fresh, path)
+    _sync_folder(path.parent)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while piece := reader.read(1 << 20):
+            writer.write(piece)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+class Archive:
+    """A backup opened beside the live database, for reading."""
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        self._database = engine.open(path, create=False)
+        self.reader: Connection = self._database.reader
+
+    def mailbox(self, guid: MailboxId) -> MailboxMemory:
+        """A mailbox as it was; NO_FOLDER."""
+        memory = load(self.reader, guid)
+        if memory is None:
+            raise no_folder()
+        return memory
+
+    def messages(self, fid: int, item: int = 0) -> Iterator[tuple[bytes, int, int, bytes | None]]:
+        """(content, received, flags, keywords) of a folder, or of one item by its id."""
+        first = 0
+        while True:
+            rows = self.reader.all("SELECT uid, id, flags, received, kw, blob FROM item WHERE fid = ? AND uid > ?"
+                                   " ORDER BY uid LIMIT 50", (fid, first))
+            for uid, id_, flags, received, kw, blob in rows:
+                first = uid
+                if item in (0, id_):
+                    yield blobs.read(self.reader, blob), received, flags, kw
+            if not rows:
+                return
+
+    def close(self) -> None:
+        self._database.close()
+
+
+async def bring_back(access: Access, archive: Archive, scan: Callable[[bytes], Content], into: str, *,
+                     folder: str = "", item: int = 0) -> int:
+    """A mailbox, one of its folders (with those below) or one item, into the folder `into` of the live mailbox."""
+    old = archive.mailbox(access.mailbox)
+    wanted = {path: fid for path, fid in old.paths().items()
+              if (not folder or path == folder or path.startswith(folder + "/")) and not old.folders[fid].hidden}
+    if folder and folder not in wanted:
+        raise no_folder()
+    total = 0
+    for path, fid in sorted(wanted.items()):
+        target = None
+        for data, received, flags, kw in archive.messages(fid, item):
+            if target is None:
+                target = await _folder(access, f"{into}/{path}")
+            await access.append(target, [NewMessage(scan(data), received, Flag(flags & ~Flag.DELETED),
+                                                    frozenset(old.names_of(kw)))])
+            total += 1
+    if item and not total:
+        raise StoreError(StoreCode.GONE, "The backup has no such item")
+    return total
+
+
+async def _folder(access: Access, path: str) -> Folder:
+    try:
+        return access.folder(path)
+    except StoreError:
+        return await access.create(path)

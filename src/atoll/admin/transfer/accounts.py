@@ -46,7 +46,7 @@ def server_of(url: str, *, insecure: bool = False, verify: bool = True, ca_file:
 def read_accounts(file: TextIO) -> list[Account]:
     """Rows of user, password, mailbox; a first row with these names is taken for a heading."""
     accounts = []
-    for number, row in enumerate(csv.reader(file), 1):
+    for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1):
         cells = [cell.strip() for cell in row[:2]] + row[2:]
         if not any(cells) or (number == 1 and [cell.lower() for cell in cells[:2]] == ["user", "password"]):
             continue

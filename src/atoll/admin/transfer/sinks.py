@@ -56,6 +56,17 @@ def new_root(path: Path) -> Folder:
     return root
 
 
+def distinct(name: str, taken: set[str], most: int = names.MAX_COMPONENT) -> str:
+    """The name, or the name with a number when it is taken (in any case of letters); it is taken afterwards."""
+    name = base = name[:most]
+    count = 1
+    while name.casefold() in taken:
+        count += 1
+        name = f"{base}~{count}"
+    taken.add(name.casefold())
+    return name
+
+
 class MaildirSink:
     """Maildir++: INBOX at the root, ".Archive.2025" beside. Line ends are LF, as Maildir programs keep them."""
 
@@ -64,10 +75,11 @@ class MaildirSink:
         self._count = 0
         self._open: list[Folder] = []
         self._keywords: list[str] = []
+        self._taken: set[str] = set()
 
     def folder(self, path: str) -> None:
         self._leave()
-        place = self._root if path == "INBOX" else self._root.make(names.maildir_name(path))
+        place = self._root if path == "INBOX" else self._root.make(distinct(names.maildir_name(path), self._taken))
         if path != "INBOX":
             self._open.append(place)
             place.write("maildirfolder", b"")
@@ -116,7 +128,7 @@ class _Tree:
 
     def __init__(self, root: Folder) -> None:
         self._root = root
-        self._names: dict[tuple[str, ...], dict[str, str]] = {}
+        self._names: dict[tuple[str, ...], tuple[dict[str, str], set[str]]] = {}
 
     @contextmanager
     def at(self, levels: list[str]) -> Iterator[Folder]:
@@ -134,16 +146,10 @@ class _Tree:
 
     def name(self, above: list[str], level: str) -> str:
         """A file name for one level; two levels never share one, not even on a file system that ignores case."""
-        taken = self._names.setdefault(tuple(above), {})
-        if level not in taken:
-            name = names.file_component(level)
-            others = {other.casefold() for other in taken.values()}
-            count, base = 1, name
-            while name.casefold() in others:
-                count += 1
-                name = f"{base}~{count}"
-            taken[level] = name
-        return taken[level]
+        known, taken = self._names.setdefault(tuple(above), ({}, set()))
+        if level not in known:
+            known[level] = distinct(names.file_component(level), taken)
+        return known[level]
 
 
 class MboxSink:

@@ -103,7 +103,9 @@ def _one(tx: Tx, mailbox: _Mailbox, request: Request, recent: RecentDigests, now
         return known
     memory = mailbox.memory
     folder = memory.at(delivery.path)
-    if folder is None or folder.hidden:
+    if folder is None or folder.hidden:  # +detail names a folder that is not there: mail is never refused for that
+        folder = memory.at("INBOX")
+    if folder is None:
         raise no_folder()
     check_room(memory, request.quota, request.prepared.size)
     check_uids(folder, 1)

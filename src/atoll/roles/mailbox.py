@@ -17,6 +17,7 @@ from atoll.directory.client.backend import Backend
 from atoll.mailbox.store import Store
 from atoll.protocols.imap.limits import Limits
 from atoll.protocols.imap.server import ImapServer
+from atoll.protocols.lmtp.server import LmtpServer
 from atoll.protocols.pop3.server import Pop3Server
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
@@ -60,6 +61,7 @@ async def main(ctx: RoleContext) -> None:
     imap = ImapServer(store, backend, await backend.verifier(ctx.instance, "imap"), ctx.clock, admit=from_frontend,
                       backend=ctx.name, limits=limits, socket_of=paths.mbox_imap)
     pop3 = Pop3Server(store, await backend.verifier(ctx.instance, "pop3"), ctx.clock, admit=from_frontend)
+    lmtp = LmtpServer(store, admit=lambda peer: ctx.is_role(peer.pid, "transport"))
     backend.on_revoked(imap.revoke)
     backend.on_revoked(pop3.revoke)
     mounting = [asyncio.create_task(_mount(ctx, store, at))
@@ -69,9 +71,10 @@ async def main(ctx: RoleContext) -> None:
     await imap.serve(ctx.listeners["imap"])
     await imap.serve(ctx.listeners["mbox-imap"])
     await pop3.serve(ctx.listeners["pop"])
+    await lmtp.serve(ctx.listeners["lmtp"])
     await ctx.ready()
     await ctx.stopping.wait()
-    await asyncio.gather(imap.close(), pop3.close())
+    await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
     for task in mounting:
         task.cancel()
     await store.close()

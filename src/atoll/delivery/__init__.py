@@ -1,0 +1,1 @@
+"""Where transport meets mailbox: the only place (Exchange: Mailbox Transport Delivery)."""

@@ -1,0 +1,146 @@
+"""Splits what an SMTP client sends into command lines and message content. Does no I/O.
+
+In     feed(bytes), in any pieces.
+Out    next(): Line, Piece (content, dots unstuffed), End (of the content or of a BDAT chunk), or None: more is needed.
+Spec   [RFC 5321 §2.3.8, §4.1.1.4, §4.5.2, §4.5.3.1], [RFC 3030] BDAT. A line ends with CRLF and nothing else.
+Fails  LineTooLong. A CR or LF alone or a NUL in DATA is noted in End.fault: the content is read to its true end and
+       answered once, so that nobody can make two messages of one (SMTP smuggling).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COMMAND_LINE = 2048
+"""Octets of a command line with its parameters; RFC 5321 asks for 512 and more for each extension."""
+AUTH_LINE = 12288
+"""Octets of a line in an AUTH exchange [RFC 4954 §4.5]."""
+_END = b"\r\n.\r\n"
+_HELD = len(_END) - 1
+
+
+class LineTooLong(Exception):
+    """The client sends a command line beyond the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command line without its CRLF. bare: it holds a CR, LF or NUL of its own."""
+
+    text: bytes
+    bare: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Octets of the content."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The content (DATA) or the chunk (BDAT) is whole. fault: "" or what is wrong with its line ends."""
+
+    fault: str = ""
+
+
+def line_fault(data: bytes) -> str:
+    """What is wrong with the line ends of some text: "", "NUL" or "bare CR or LF"."""
+    pairs = data.count(b"\r\n")
+    if data.count(b"\n") != pairs or data.count(b"\r") != pairs:
+        return "bare CR or LF"
+    return "NUL" if b"\0" in data else ""
+
+
+class Reader:
+    """One direction of one connection."""
+
+    __slots__ = ("_at_line_start", "_buffer", "_fault", "_limit", "_mode", "_scanned", "_wanted")
+
+    def __init__(self, limit: int = COMMAND_LINE) -> None:
+        self._buffer = bytearray()
+        self._limit = limit
+        self._mode = "line"
+        self._wanted = 0
+        self._scanned = 0
+        self._at_line_start = True
+        self._fault = ""
+
+    def __len__(self) -> int:
+        """Octets that wait."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """More octets."""
+        self._buffer += data
+
+    def clear(self) -> None:
+        """Forget what waits (before TLS)."""
+        self._buffer.clear()
+
+    def allow(self, octets: int) -> None:
+        """The length of a line from now on."""
+        self._limit = octets
+
+    def data(self) -> None:
+        """What comes now is the content of DATA."""
+        self._mode, self._at_line_start, self._fault, self._scanned = "data", True, "", 0
+
+    def chunk(self, size: int) -> None:
+        """What comes now is a chunk of that many octets."""
+        self._mode, self._wanted = "chunk", size
+
+    def next(self) -> Line | Piece | End | None:
+        """The next event, or None."""
+        if self._mode == "line":
+            return self._line()
+        if self._mode == "data":
+            return self._content()
+        return self._octets()
+
+    def _line(self) -> Line | None:
+        end = self._buffer.find(b"\r\n", 0, self._limit + 2)
+        if end < 0:
+            if len(self._buffer) > self._limit:
+                raise LineTooLong
+            return None
+        text = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        return Line(text, b"\n" in text or b"\r" in text or b"\0" in text)
+
+    def _octets(self) -> Piece | End | None:
+        if self._wanted == 0:
+            self._mode = "line"
+            return End()
+        if not self._buffer:
+            return None
+        data = bytes(self._buffer[: self._wanted])
+        del self._buffer[: len(data)]
+        self._wanted -= len(data)
+        return Piece(data)
+
+    def _content(self) -> Piece | End | None:
+        buffer = self._buffer
+        if self._at_line_start and buffer.startswith(b".\r\n"):
+            del buffer[:3]
+            self._mode = "line"
+            return End(self._fault)
+        end = buffer.find(_END, max(self._scanned - _HELD, 0))
+        if end >= 0:
+            cut = end + 2
+        else:
+            self._scanned = len(buffer)
+            cut = len(buffer) - _HELD
+            while cut > 0 and buffer[cut - 1] == 13:  # a CR is judged together with what follows it
+                cut -= 1
+            if cut <= 0 or len(buffer) < 65536:
+                return None
+        data = bytes(buffer[:cut])
+        del buffer[:cut]
+        self._scanned = 0
+        self._fault = self._fault or line_fault(data)
+        if data.startswith(b".") and self._at_line_start:
+            data = data[1:]
+        self._at_line_start = data.endswith(b"\r\n")
+        return Piece(data.replace(b"\r\n.", b"\r\n") if b"\r\n." in data else data)

@@ -1,0 +1,99 @@
+"""SMTP replies: what is said, and their parsing on the client side of our own hops.
+
+Spec   [RFC 5321 §4.2], [RFC 3463] enhanced codes, [RFC 2034].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One reply; text is for the peer: generic, never a path, a rule's name or a database."""
+
+    code: int
+    status: str
+    text: str
+
+    def to_wire(self) -> bytes:
+        """Its octets; several lines of text become several lines."""
+        head = f"{self.status} " if self.status else ""
+        *before, last = self.text.split("\n")
+        lines = [f"{self.code}-{head}{line}\r\n" for line in before]
+        return ("".join(lines) + f"{self.code} {head}{last}\r\n").encode("ascii", "replace")
+
+    @property
+    def temporary(self) -> bool:
+        """The same later may succeed."""
+        return 400 <= self.code < 500
+
+
+OK = Reply(250, "2.0.0", "Ok")
+BYE = Reply(221, "2.0.0", "Bye")
+START_DATA = Reply(354, "", "End data with <CR><LF>.<CR><LF>")
+START_TLS = Reply(220, "2.0.0", "Ready to start TLS")
+SYNTAX = Reply(501, "5.5.4", "Syntax error in parameters")
+UNKNOWN = Reply(500, "5.5.1", "Command not recognized")
+SEQUENCE = Reply(503, "5.5.1", "Bad sequence of commands")
+LINE_TOO_LONG = Reply(500, "5.5.2", "Line too long")
+BARE_COMMAND = Reply(500, "5.5.2", "Bare CR, LF or NUL in a command")
+BARE_CONTENT = Reply(550, "5.5.2", "Bare CR or LF in the message: lines end with CRLF")
+NUL_CONTENT = Reply(550, "5.5.2", "NUL in the message")
+TOO_BIG = Reply(552, "5.3.4", "Message too big")
+HEADERS_TOO_BIG = Reply(552, "5.3.4", "Message headers too big")
+NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
+TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
+LOOP = Reply(554, "5.4.6", "Too many hops: the message loops")
+TRY_LATER = Reply(451, "4.3.0", "Not now, try again later")
+NO_SPACE = Reply(452, "4.3.1", "No space left, try again later")
+NO_MAILBOX = Reply(550, "5.1.1", "No such recipient here")
+NO_RELAY = Reply(550, "5.7.1", "This server does not send to other domains yet: local recipients only")
+NEED_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+NEED_AUTH = Reply(530, "5.7.0", "Authentication required")
+AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
+AUTH_TEMPORARY = Reply(454, "4.7.0", "Temporary authentication failure")
+AUTH_OK = Reply(235, "2.7.0", "Authentication succeeded")
+NOT_YOURS = Reply(550, "5.7.60", "Not permitted to send as this sender")
+TOO_FAST = Reply(421, "4.7.0", "Too much at once, try again later")
+TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors")
+SHUTTING_DOWN = Reply(421, "4.3.2", "Shutting down")
+NOT_SMTP = Reply(521, "5.7.0", "This is SMTP")
+IDLE_TOO_LONG = Reply(421, "4.4.2", "Timeout")
+
+
+class ReplyParser:
+    """Replies of a peer of ours, one after another. Does no I/O; ValueError: it does not speak SMTP."""
+
+    __slots__ = ("_buffer", "_lines")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._lines: list[str] = []
+
+    def feed(self, data: bytes) -> None:
+        """More octets."""
+        self._buffer += data
+
+    def next(self) -> Reply | None:
+        """The next whole reply."""
+        while True:
+            end = self._buffer.find(b"\r\n")
+            if end < 0:
+                if len(self._buffer) > 4096:
+                    raise ValueError("reply too long")
+                return None
+            line = self._buffer[:end].decode("ascii", "replace")
+            del self._buffer[: end + 2]
+            if len(line) < 3 or not line[:3].isdigit() or len(self._lines) > 100:
+                raise ValueError("not a reply")
+            self._lines.append(line[4:])
+            if line[3:4] != "-":
+                break
+        texts, self._lines = self._lines, []
+        code, status = int(line[:3]), ""
+        first = texts[-1].split(" ", 1)
+        if first[0].count(".") == 2 and first[0].replace(".", "").isdigit():
+            status = first[0]
+            texts = [text.removeprefix(status).lstrip() for text in texts]
+        return Reply(code, status, "\n".join(texts))

@@ -1,0 +1,1 @@
+"""LMTP into the mailboxes of one process, from transport only (README.md)."""

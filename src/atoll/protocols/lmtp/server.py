@@ -1,0 +1,192 @@
+"""LMTP in the mailbox role: what is answered 250 is committed.
+
+In     transactions of transport: the kernel says which process connects. RCPT TO:<mailbox id@database> XATOLL=<facts>.
+Out    Store.deliver for all recipients of a message as one; a reply for each [RFC 2033 §4.2].
+Spec   docs/seams.md 6; PROCESSES 7; the scan is here and nowhere else (ARCHITECTURE, Transport).
+Fails  552 5.2.2 over quota, 451 4.2.1 not mounted or in doubt, 550 5.1.1 no such mailbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+
+from atoll.base.failpoints import FAILPOINTS
+from atoll.base.ids import MailboxId, from_text
+from atoll.base.version import PRODUCT, __version__
+from atoll.formats.mime import scan
+from atoll.formats.smtp import replies
+from atoll.formats.smtp.commands import MailFrom, Refuse, parse_bdat, parse_mail, parse_rcpt
+from atoll.formats.smtp.reader import AUTH_LINE, End, Line, LineTooLong, Piece, Reader
+from atoll.formats.smtp.replies import Reply
+from atoll.mailbox import Content, Delivered, Delivery, Store, StoreCode, StoreError
+from atoll.runtime.peers import Peer, peer_of
+from atoll.transport.envelope import LmtpFacts
+
+DELIVERED = Reply(250, "2.1.5", "Ok copies=1")
+_REFUSALS = {
+    StoreCode.OVER_QUOTA: Reply(552, "5.2.2", "Mailbox full"),
+    StoreCode.NO_FOLDER: Reply(550, "5.1.1", "No such mailbox"),
+    StoreCode.TOO_BIG: Reply(552, "5.3.4", "Message too big"),
+    StoreCode.UNAVAILABLE: Reply(451, "4.2.1", "The mailbox is not available just now"),
+}
+_FACTS = msgspec.msgpack.Decoder(LmtpFacts).decode
+_log = logging.getLogger("atoll.lmtp")
+
+
+class LmtpServer:
+    """What the connections share."""
+
+    def __init__(self, store: Store, *, admit: Callable[[Peer], bool]) -> None:
+        self.store = store
+        self.admit = admit
+        self.connections: set[LmtpSession] = set()
+        self._servers: list[asyncio.Server] = []
+
+    async def serve(self, sock: object) -> None:
+        """Accept on a listening Unix socket."""
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_unix_server(lambda: LmtpSession(self), sock=sock))  # type: ignore[arg-type]
+
+    async def close(self) -> None:
+        """No new transactions; those in flight are answered."""
+        for server in self._servers:
+            server.close()
+        busy = [session.task for session in self.connections if session.task is not None]
+        if busy:
+            await asyncio.wait(busy, timeout=10)
+        for session in list(self.connections):
+            session.end()
+
+
+class LmtpSession(asyncio.Protocol):
+    """One connection of transport."""
+
+    __slots__ = ("_last", "_mail", "_pieces", "_reader", "_server", "_targets", "_transport", "task")
+
+    def __init__(self, server: LmtpServer) -> None:
+        self._server = server
+        self._reader = Reader(AUTH_LINE)
+        self._transport: asyncio.Transport
+        self._mail: MailFrom | None = None
+        self._targets: list[tuple[MailboxId, LmtpFacts]] = []
+        self._pieces: list[bytes] = []
+        self._last = False
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._server.admit(peer_of(transport)):
+            self._transport.abort()
+            return
+        self._server.connections.add(self)
+        self._transport.write(f"220 mailbox LMTP {PRODUCT} {__version__}\r\n".encode())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self)
+
+    def end(self) -> None:
+        """421 and close."""
+        if not self._transport.is_closing():
+            self._transport.write(replies.SHUTTING_DOWN.to_wire())
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        self._work()
+
+    def _work(self) -> None:
+        try:
+            while self.task is None and (event := self._reader.next()) is not None:
+                if isinstance(event, Line):
+                    self._line(event.text)
+                elif isinstance(event, Piece):
+                    self._pieces.append(event.data)
+                else:
+                    self._end(event)
+        except LineTooLong:
+            self._transport.abort()
+
+    def _say(self, reply: Reply) -> None:
+        self._transport.write(reply.to_wire())
+
+    def _line(self, text: bytes) -> None:
+        verb, _, rest = text.partition(b" ")
+        try:
+            self._command(verb.upper(), rest.decode("utf-8"))
+        except Refuse as refuse:
+            self._say(refuse.reply)
+        except (UnicodeDecodeError, binascii.Error, msgspec.DecodeError, ValueError):
+            self._say(replies.SYNTAX)
+
+    def _command(self, verb: bytes, rest: str) -> None:
+        if verb == b"MAIL":
+            self._mail, self._targets, self._pieces = parse_mail(rest, hop=True), [], []
+            self._say(replies.OK)
+        elif verb == b"RCPT":
+            if self._mail is None:
+                raise Refuse(replies.SEQUENCE)
+            rcpt = parse_rcpt(rest, utf8=False, hop=True)
+            facts = _FACTS(base64.urlsafe_b64decode(rcpt.xatoll))
+            self._targets.append((MailboxId(from_text(rcpt.recipient.partition("@")[0])), facts))
+            self._say(replies.OK)
+        elif verb == b"BDAT":
+            chunk = parse_bdat(rest)
+            self._last = chunk.last
+            self._reader.chunk(chunk.size)
+        elif verb == b"LHLO":
+            self._say(Reply(250, "", "mailbox\nPIPELINING\nCHUNKING\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nXATOLL"))
+        elif verb in (b"RSET", b"NOOP"):
+            self._mail, self._targets, self._pieces = None, [], []
+            self._say(replies.OK)
+        elif verb == b"QUIT":
+            self._say(replies.BYE)
+            self._transport.close()
+        else:
+            self._say(replies.UNKNOWN)
+
+    def _end(self, _: End) -> None:
+        if not self._last:
+            self._say(replies.OK)
+        elif self._mail is None or not self._targets:
+            self._say(replies.NO_RECIPIENTS)
+        else:
+            self.task = asyncio.get_running_loop().create_task(self._deliver(self._mail, self._targets))
+            self.task.add_done_callback(self._delivered)
+
+    async def _deliver(self, mail: MailFrom, targets: list[tuple[MailboxId, LmtpFacts]]) -> None:
+        sender = mail.sender.encode("utf-8", "surrogatepass")
+        data = b"".join([b"Return-Path: <", sender, b">\r\n", *self._pieces])  # [RFC 5321 §4.4]
+        self._pieces = []
+        content = Content(data, scan(data))
+        results = await self._server.store.deliver(
+            [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("lmtp.reply.before")
+        self._transport.write(b"".join([_reply(result).to_wire() for result in results]))
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self.task = None
+        self._mail = None
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a delivery failed", exc_info=task.exception())
+            self._transport.abort()
+        elif not self._transport.is_closing():
+            self._work()
+
+
+def _folder(facts: LmtpFacts) -> str:
+    """Where a copy goes: the folder that +detail names, if the mailbox has it (Store.deliver falls back to INBOX)."""
+    return facts.detail or "INBOX"
+
+
+def _reply(result: Delivered | StoreError) -> Reply:
+    if isinstance(result, Delivered):
+        return DELIVERED
+    return _REFUSALS.get(result.code, Reply(451, "4.3.0", "Not delivered just now"))

@@ -1,0 +1,277 @@
+"""Transport's end of the inside hop: SMTP with CHUNKING from frontends (`smtp-in`) and signed-in sessions (`submit`).
+
+In     transactions of frontends of ours: the kernel says which process connects. XATOLL on MAIL: the client's facts.
+Out    envelopes with content for transport.pipeline; its reply.
+Spec   docs/seams.md 6; PROCESSES 4 (token), 6, 7.
+Fails  a token that opens nothing: 535. A sender that the person may not use: 550 5.7.60 at MAIL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import cast
+
+import msgspec
+
+from atoll.base.clock import Clock
+from atoll.base.ids import NetworkMessageId, new_id
+from atoll.base.version import PRODUCT, __version__
+from atoll.directory.client.model import Revocation
+from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
+from atoll.formats.smtp import replies
+from atoll.formats.smtp.commands import MailFrom, RcptTo, Refuse, parse_bdat, parse_mail, parse_rcpt
+from atoll.formats.smtp.reader import AUTH_LINE, End, Line, LineTooLong, Piece, Reader
+from atoll.formats.smtp.replies import Reply
+from atoll.runtime.peers import Peer, peer_of
+from atoll.runtime.rpc import RpcError
+from atoll.transport.envelope import Envelope, Facts, Recipient
+
+Accept = Callable[[Envelope, bytes, Callable[[Reply], None]], None]
+_log = logging.getLogger("atoll.smtp.hop")
+_NO_FACTS = Facts()
+
+
+class HopServer:
+    """What the hop connections of transport share. verifier: for `submit`; None for `smtp-in`."""
+
+    def __init__(self, accept: Accept, clock: Clock, *, admit: Callable[[Peer], bool], host: str, limit: int,
+                 recipients: int, verifier: TokenVerifier | None = None,
+                 may_send_as: Callable[[bytes, str], Awaitable[bool]] | None = None) -> None:
+        self.accept = accept
+        self.clock = clock
+        self.admit = admit
+        self.host = host
+        self.limit = limit
+        self.recipients = recipients
+        self.verifier = verifier
+        self.may_send_as = may_send_as
+        self.connections: set[HopSession] = set()
+        self.facts: dict[str, Facts] = {}
+
+    def __call__(self) -> HopSession:
+        return HopSession(self)
+
+    def facts_of(self, word: str) -> Facts:
+        """What XATOLL says; the same client says the same for each of its messages."""
+        if not word:
+            return _NO_FACTS
+        known = self.facts.get(word)
+        if known is None:
+            try:
+                known = msgspec.json.decode(base64.urlsafe_b64decode(word), type=Facts)
+            except (binascii.Error, msgspec.DecodeError, ValueError):
+                raise Refuse(replies.SYNTAX) from None
+            if len(self.facts) > 1000:
+                self.facts.clear()
+            self.facts[word] = known
+        return known
+
+    def revoke(self, revocation: Revocation) -> None:
+        """Sessions of a lower credential epoch send nothing more."""
+        for connection in list(self.connections):
+            claims = connection.claims
+            if claims is not None and claims.sub == revocation.user and claims.ep < revocation.epoch:
+                connection.end()
+
+    def close(self) -> None:
+        """End every connection."""
+        for connection in list(self.connections):
+            connection.end()
+
+
+class HopSession(asyncio.Protocol):
+    """One connection of a frontend."""
+
+    __slots__ = ("_busy", "_last", "_mail", "_pieces", "_reader", "_recipients", "_refused", "_server", "_size",
+                 "_task", "_transport", "claims")
+
+    def __init__(self, server: HopServer) -> None:
+        self._server = server
+        self._reader = Reader(AUTH_LINE)
+        self._transport: asyncio.Transport
+        self.claims: Claims | None = None
+        self._mail: MailFrom | None = None
+        self._recipients: list[RcptTo] = []
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._last = False
+        self._busy = False
+        self._refused: Reply | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._server.admit(peer_of(transport)):
+            self._transport.abort()
+            return
+        self._server.connections.add(self)
+        self._transport.write(f"220 {self._server.host} ESMTP {PRODUCT} {__version__}\r\n".encode())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def end(self) -> None:
+        """421 and close."""
+        if not self._transport.is_closing():
+            self._transport.write(replies.SHUTTING_DOWN.to_wire())
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        self._work()
+
+    def _work(self) -> None:
+        try:
+            while not self._busy and (event := self._reader.next()) is not None:
+                if isinstance(event, Line):
+                    self._line(event.text)
+                elif isinstance(event, Piece):
+                    self._piece(event.data)
+                else:
+                    self._end(event)
+        except LineTooLong:
+            self._transport.abort()
+
+    def _say(self, reply: Reply) -> None:
+        self._transport.write(reply.to_wire())
+
+    def _line(self, text: bytes) -> None:
+        verb, _, rest = text.partition(b" ")
+        try:
+            self._command(verb.upper(), rest.decode("utf-8"))
+        except Refuse as refuse:
+            self._say(refuse.reply)
+        except UnicodeDecodeError:
+            self._say(replies.SYNTAX)
+
+    def _command(self, verb: bytes, rest: str) -> None:
+        if verb == b"MAIL":
+            self._mail_from(rest)
+        elif verb == b"RCPT":
+            self._rcpt_to(rest)
+        elif verb == b"BDAT":
+            chunk = parse_bdat(rest)
+            self._last = chunk.last
+            self._reader.chunk(chunk.size)
+        elif verb == b"EHLO":
+            self._say(Reply(250, "", f"{self._server.host}\nPIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nBINARYMIME\nDSN\n"
+                                     f"ENHANCEDSTATUSCODES\nXATOLL {AUTH_LINE}"))
+        elif verb == b"AUTH":
+            self._auth(rest)
+        elif verb == b"RSET":
+            self._reset()
+            self._say(replies.OK)
+        elif verb == b"QUIT":
+            self._say(replies.BYE)
+            self._transport.close()
+        else:
+            self._say(replies.UNKNOWN)
+
+    def _reset(self) -> None:
+        self._mail, self._refused, self._last, self._size = None, None, False, 0
+        self._recipients, self._pieces = [], []
+
+    def _auth(self, rest: str) -> None:
+        mechanism, _, token = rest.partition(" ")
+        if self._server.verifier is None or mechanism.upper() != "ATOLL" or self.claims is not None:
+            raise Refuse(replies.SEQUENCE)
+        try:
+            self.claims = self._server.verifier.verify(token.encode(), peer_of(self._transport))
+        except BadToken as bad:
+            _log.warning("a token was refused", extra={"f": {"reason": str(bad)}})
+            raise Refuse(replies.AUTH_FAILED) from None
+        self._say(replies.AUTH_OK)
+
+    def _mail_from(self, rest: str) -> None:
+        if self._server.verifier is not None and self.claims is None:
+            raise Refuse(replies.NEED_AUTH)
+        if self._mail is not None:
+            raise Refuse(replies.SEQUENCE)
+        mail = parse_mail(rest, hop=True)
+        self._server.facts_of(mail.xatoll)
+        if self.claims is None:
+            self._mail = mail
+            self._say(replies.OK)
+        else:
+            self._run(self._ask_sender(self.claims, mail))
+
+    async def _ask_sender(self, claims: Claims, mail: MailFrom) -> None:
+        """Sender rights: an address of the person's own, or one he was given the right to send as."""
+        assert self._server.may_send_as is not None
+        try:
+            may = mail.sender == "" or await self._server.may_send_as(claims.sub, mail.sender)
+        except RpcError:
+            self._say(replies.TRY_LATER)
+            return
+        if may:
+            self._mail = mail
+            self._say(replies.OK)
+        else:
+            self._say(replies.NOT_YOURS)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        self._busy = True
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a hop command failed", exc_info=task.exception())
+            self._transport.abort()
+        self._free()
+
+    def _free(self) -> None:
+        self._busy = False
+        if not self._transport.is_closing():
+            self._work()
+
+    def _rcpt_to(self, rest: str) -> None:
+        if self._mail is None:
+            raise Refuse(replies.SEQUENCE)
+        if len(self._recipients) >= self._server.recipients:
+            raise Refuse(replies.TOO_MANY_RECIPIENTS)
+        self._recipients.append(parse_rcpt(rest, utf8=self._mail.utf8, hop=True))
+        self._say(replies.OK)
+
+    def _piece(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._server.limit + AUTH_LINE:
+            self._refused, self._pieces = replies.TOO_BIG, []
+        else:
+            self._pieces.append(data)
+
+    def _end(self, _: End) -> None:
+        if self._mail is None or not self._recipients:
+            self._reset()
+            self._say(replies.NO_RECIPIENTS)
+        elif not self._last:
+            self._say(replies.OK)
+        elif self._refused is not None:
+            self._answered(self._refused)
+        else:
+            self._hand_over(self._mail)
+
+    def _hand_over(self, mail: MailFrom) -> None:
+        claims = self.claims
+        seen: dict[str, Recipient] = {}
+        for one in self._recipients:
+            seen.setdefault(one.recipient, Recipient(one.recipient, tuple(sorted(one.notify)), one.orcpt))
+        envelope = Envelope(NetworkMessageId(new_id()), mail.sender, tuple(seen.values()), self._server.clock.now_ms(),
+                            self._server.facts_of(mail.xatoll), claims.sub if claims else b"", mail.body, mail.utf8,
+                            mail.ret, mail.envid)
+        content = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._busy = True
+        self._server.accept(envelope, content, self._answered)
+
+    def _answered(self, reply: Reply) -> None:
+        self._reset()
+        if not self._transport.is_closing():
+            self._say(reply)
+        self._free()

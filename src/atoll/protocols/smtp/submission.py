@@ -1,0 +1,49 @@
+"""Signing a submission client in: the directory's token, then a connection of its own to transport (PROCESSES 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from atoll.directory.client.model import ClientFacts, Refused
+from atoll.formats.smtp import replies
+from atoll.formats.smtp.replies import Reply
+from atoll.protocols.smtp.handoff import HopConnection
+from atoll.protocols.smtp.sasl import Credentials
+from atoll.protocols.smtp.types import HopFacts
+from atoll.runtime.admission import Ticket
+
+if TYPE_CHECKING:
+    from atoll.protocols.smtp.front import SmtpFront
+
+_REPLIES = {
+    "credentials": replies.AUTH_FAILED,
+    "disabled": replies.AUTH_FAILED,
+    "authorization": replies.AUTH_FAILED,
+    "protocol": replies.AUTH_FAILED,
+    "slow": Reply(454, "4.7.0", "Too many failed attempts, try again later"),
+    "temporary": replies.AUTH_TEMPORARY,
+}
+
+
+async def open_submission(front: SmtpFront, ticket: Ticket, found: Credentials,
+                          facts: HopFacts) -> tuple[HopConnection, str] | Reply:
+    """(connection to transport, the address signed in as), or what to say instead."""
+    client = ClientFacts(ticket.ip, ticket.port, facts.tls, facts.cipher, helo=facts.helo)
+    try:
+        signed = await front.sign_in.password("submit", found.login, found.password, client, found.authzid)
+    except Refused as refused:
+        if refused.delay:
+            await asyncio.sleep(min(refused.delay, 5.0))
+        return _REPLIES.get(refused.reason, replies.AUTH_FAILED)
+    hop = await front.submit_hops.connect()
+    if hop is None:
+        return replies.AUTH_TEMPORARY
+    answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    hop.ask(f"AUTH ATOLL {signed.token}\r\n".encode(),
+            lambda reply: None if answer.done() else answer.set_result(reply))
+    reply = await answer
+    if reply.code != 235:
+        hop.close()
+        return replies.AUTH_TEMPORARY
+    return hop, signed.address

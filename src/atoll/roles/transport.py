@@ -1,0 +1,92 @@
+"""The transport role: takes mail from frontends, finds its way, delivers it or keeps it in the queue.
+
+In     listeners smtp-in (anonymous mail), submit (signed-in sessions), op (the directory relays queue calls).
+Out    LMTP to the mailbox processes; DATA/queue/queue.sqlite and tracking/.
+Spec   PROCESSES 3, 7; ISLANDS 11.14; docs/seams.md 6.
+Fails  a queue in doubt: the role ends, the supervisor starts it anew; nothing unanswered was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from atoll.delivery.into_mailbox import IntoMailbox
+from atoll.directory.client.backend import Backend
+from atoll.protocols.smtp.hop import HopServer
+from atoll.runtime.paths import DataPaths, RunPaths
+from atoll.runtime.peers import Peer
+from atoll.runtime.role import RoleContext, run
+from atoll.runtime.rpc import RpcClient
+from atoll.sql import SqlError
+from atoll.sql.sqlite import SqliteEngine
+from atoll.transport.pipeline import Pipeline
+from atoll.transport.queue import Queue
+from atoll.transport.tracking import Tracking
+
+log = logging.getLogger(__name__)
+
+
+class DirectoryEpochs:
+    """The directory keeps the high-water mark of owner epochs."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def next_epoch(self, database: str, at_least: int) -> int:
+        """Durable at the directory when it returns."""
+        return await self._backend.owner_epoch(database, at_least)
+
+
+async def main(ctx: RoleContext) -> None:
+    """Open the queue, serve, finish what is in flight."""
+    paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory = RpcClient(paths.backend)
+    backend = Backend(directory, ctx.clock)
+    backend.start()
+    verifier = await backend.verifier(ctx.instance, "submit")
+
+    def in_doubt(error: SqlError) -> None:
+        log.error("the queue is in doubt", extra={"f": {"error": str(error)}})
+        ctx.stopping.set()
+
+    queue = await Queue.open(SqliteEngine(), folder / "queue.sqlite", DirectoryEpochs(backend), ctx.clock,
+                             process=ctx.instance, on_doubt=in_doubt)
+    tracking = Tracking(folder / "tracking", ctx.clock, lambda state, detail: ctx.health("tracking", state, detail))
+
+    def is_mailbox(peer: Peer) -> bool:
+        # Until a role calls listen() itself, the supervisor is who listens (PROCESSES 3).
+        return ctx.is_role(peer.pid, "mailbox") or peer.pid in (os.getppid(), os.getpid())
+
+    mailboxes = IntoMailbox(paths.lmtp, is_mailbox)
+    pipeline = Pipeline(backend, mailboxes, queue, tracking, ctx.clock, ctx.metrics, host=ctx.config.island.host)
+    ctx.metrics.gauge("queue_recipients", queue.depth)
+    smtp = ctx.config.smtp
+    admit = lambda peer: ctx.is_role(peer.pid, "frontend")  # noqa: E731 -- one line, used twice
+    relay = HopServer(pipeline.accept, ctx.clock, admit=admit, host=ctx.config.island.host, limit=smtp.message_bytes,
+                      recipients=smtp.recipients)
+    submit = HopServer(pipeline.accept, ctx.clock, admit=admit, host=ctx.config.island.host, limit=smtp.message_bytes,
+                       recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as)
+    backend.on_revoked(submit.revoke)
+    loop = asyncio.get_running_loop()
+    servers = [await loop.create_unix_server(relay, sock=ctx.listeners["smtp-in"]),
+               await loop.create_unix_server(submit, sock=ctx.listeners["submit"])]
+    retries = asyncio.create_task(pipeline.run_queue())
+    ctx.restrict(read=[], write=[folder])
+    await ctx.ready()
+    await ctx.stopping.wait()
+    for server in servers:
+        server.close()
+    retries.cancel()
+    relay.close()
+    submit.close()
+    mailboxes.close()
+    await queue.close()
+    await tracking.close()
+    await directory.close()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -335,11 +335,14 @@ def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_lev
         _say_single(config)
     sockets = Sockets(data, config, os.geteuid() == 0 and not single)
     make_directory(sockets.paths.run, 0o711)
-    with open(sockets.paths.run / "supervisor.lock", "w", encoding="ascii") as lock:
+    with open(sockets.paths.run / "supervisor.pid", "a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BindError(f"an island runs in {data} already") from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
         sockets.bind(config)
         sockets.folders(config)
         card = setup.write_card(data, people, sockets.ports) if demo else None

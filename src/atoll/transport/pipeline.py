@@ -2,7 +2,6 @@
 
 In     an envelope with its content, from a frontend's hop or from the queue.
 Out    one reply: 250 once every recipient is committed in a mailbox or in the queue, and not before.
-Spec   PROCESSES 7 (cut-through): recipients whose mailbox answers at once are delivered first and never queued.
 Spec   PROCESSES 7 (cut-through): recipients whose mailbox answers at once are delivered and never queued.
 """
 

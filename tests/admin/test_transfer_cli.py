@@ -86,7 +86,8 @@ def test_from_an_imap_server_by_a_table(island, files, tmp_path):
         "alice@example.test,wrong,bob@example.test\n"
     )
     done = atoll(island, "import", f"imaps://localhost:{island.ports['imaps']}", "--csv", str(table), "--ca",
-                 island.demo["ca"], "--into", "moved", "--folder", "table/Boats/old", "--jobs", "1", "--json")  # fmt: skip
+                 island.demo["ca"], "--into", "moved", "--folder", "table/Boats/old",
+                 "--jobs", "1", "--json")  # fmt: skip
     assert done.returncode == 1
     good, bad = json.loads(done.stdout)["imports"]
     assert (good["messages"], good["error"]) == (1, "")

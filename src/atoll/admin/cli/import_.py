@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from atoll.admin.cli.client import EXIT, common, data_of, emit, printable, read_secret
+from atoll.runtime.paths import RunPaths
 
 SHOWN = 20
 _URLS = ("imap://", "imaps://")
@@ -242,7 +243,7 @@ def _written(data: Path, results: Results) -> str:
             for failure in failures]  # fmt: skip
     rows += [(one.target, "ended", one.source, one.error) for one in results.imports if one.error]
     folder = data / "import"
-    if not rows or not data.is_dir():
+    if not rows or not RunPaths(data).run.is_dir():
         return ""
     name = time.strftime("report-%Y%m%d-%H%M%S") + f"-{time.monotonic_ns() % 1_000_000:06d}.csv"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -12,24 +12,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Protocol
 
 from atoll.base.clock import Clock
-from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import TokenVerifier
-from atoll.mailbox import Access
 from atoll.protocols.pop3.limits import DEFAULT, Limits
-from atoll.protocols.pop3.session import Session
+from atoll.protocols.pop3.session import Mailboxes, Session
 from atoll.runtime.peers import Peer
 
 SWEEP_SECONDS = 30.0
-
-
-class Mailboxes(Protocol):
-    """What POP3 needs of mailbox.Store."""
-
-    async def open(self, mailbox: MailboxId, who: UserId, *, scope: str = "full") -> Access: ...
 
 
 class Pop3Server:

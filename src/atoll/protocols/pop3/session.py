@@ -15,19 +15,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
+from atoll.base.clock import Clock
 from atoll.base.ids import MailboxId, UserId
-from atoll.directory.client.tokens import BadToken, Claims
-from atoll.mailbox import StoreError
-from atoll.protocols.pop3.limits import BAD_COMMANDS, LINE
+from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
+from atoll.mailbox import Access, StoreError
+from atoll.protocols.pop3.limits import BAD_COMMANDS, LINE, Limits
 from atoll.protocols.pop3.maildrop import Gone, Maildrop, open_maildrop
 from atoll.protocols.pop3.wire.answers import TERMINATOR, Stuffer, err, ok
 from atoll.protocols.pop3.wire.lines import Command, Reader, TooLong, number, parse
-from atoll.runtime.peers import peer_of
-
-if TYPE_CHECKING:
-    from atoll.protocols.pop3.server import Pop3Server
+from atoll.runtime.peers import Peer, peer_of
 
 CAPABILITIES = "TOP UIDL PIPELINING RESP-CODES AUTH-RESP-CODE EXPIRE_NEVER IMPLEMENTATION_Atoll"
 _LISTED = 200
@@ -39,13 +37,37 @@ class Refusal(Exception):
     """An -ERR: the text may be shown."""
 
 
+class Mailboxes(Protocol):
+    """What POP3 needs of mailbox.Store."""
+
+    async def open(self, mailbox: MailboxId, who: UserId, *, scope: str = "full") -> Access: ...
+
+
+class Host(Protocol):
+    """What a session needs of the process it lives in (server.Pop3Server)."""
+
+    store: Mailboxes
+    verifier: TokenVerifier
+    clock: Clock
+    limits: Limits
+
+    def enter(self, session: Session, peer: Peer) -> bool:
+        """A new connection; False: close it."""
+
+    def lock(self, session: Session) -> bool:
+        """Take the maildrop; False: another session has it."""
+
+    def leave(self, session: Session) -> None:
+        """A connection ended."""
+
+
 class Session(asyncio.Protocol):
     """One connection from a frontend."""
 
     __slots__ = ("_bad", "_more", "_paused", "_reader", "_server", "_soon", "_task", "claims", "drop", "last_active",
                  "transport")  # fmt: skip
 
-    def __init__(self, server: Pop3Server) -> None:
+    def __init__(self, server: Host) -> None:
         self._server = server
         self._reader = Reader(LINE)
         self._more: Iterator[bytes] | None = None

@@ -25,13 +25,15 @@ from atoll.mailbox.model import Notice
 from atoll.mailbox.search.index import Document, SearchIndex, docid, folded
 from atoll.sql import SqlError
 
-BATCH = 64
+BATCH = 128
 BATCH_OCTETS = 1 << 20
 LARGE = 256 << 10
 """Contents above this are read and parsed in a helper thread."""
 MAX_TEXT = 2 << 20
 """Characters of one document's body that are indexed."""
 SLICE = 0.002
+GATHER = 0.25
+"""Seconds over which new mail is gathered into one batch of the background."""
 POLITE = 0.01
 """Seconds that a background slice waits while the writer has work."""
 
@@ -75,14 +77,16 @@ class SearchFeed:
             if not self._behind:
                 self._wake.clear()
                 await self._wake.wait()
-            guid = next(iter(self._behind))
-            del self._behind[guid]
-            try:
-                await self.catch_up(guid, polite=True)
-            except (StoreError, SqlError, OSError) as error:
-                log.warning("search index: %s", type(error).__name__,
-                            extra={"f": {"database": self._database.name, "error": str(error)}})
-                await self._repair(error)
+            # Few large transactions cost a fraction of many small ones; a search does not wait for this one.
+            await asyncio.sleep(GATHER)
+            behind, self._behind = self._behind, {}
+            for guid in behind:
+                try:
+                    await self.catch_up(guid, polite=True)
+                except (StoreError, SqlError, OSError) as error:
+                    log.warning("search index: %s", type(error).__name__,
+                                extra={"f": {"database": self._database.name, "error": str(error)}})
+                    await self._repair(error)
 
     async def _repair(self, error: Exception) -> None:
         if isinstance(error, SqlError) and not self._database.closed:

@@ -174,8 +174,7 @@ class Supervisor:
         for role in self.roles:
             if role.instance.role.clients and role.child is not None:
                 role.child.send({"type": "open"})
-        await asyncio.gather(*(self._once_answers(name, port) for name, port in self.sockets.ports.items()
-                               if importlib.util.find_spec("atoll.roles.transport") or not name.startswith(("s",))))
+        await asyncio.gather(*(self._once_answers(name, port) for name, port in self.sockets.ports.items()))
         notify.tell("READY=1")
         _log.info("ready")
         if self._card is not None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import struct
 import sys
 import sysconfig
@@ -65,10 +64,8 @@ def restrict(*, read: list[Path], write: list[Path], connect_tcp: bool = False, 
     """Restrict this process, and threads that it starts, for good: (state, sentence)."""
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     drop_capabilities(frozenset())
-    if not threads:
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     landlock, closed = _landlock(read, write, connect_tcp)
-    filtered = seccomp.deny(dial=connect_tcp)
+    filtered = seccomp.deny(dial=connect_tcp, threads=threads)
     older = len(os.listdir("/proc/self/task")) - 1
     if landlock and older:
         # Landlock is a thread's own: those that ran before keep the whole file system.

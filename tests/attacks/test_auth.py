@@ -168,16 +168,38 @@ async def test_A004_a_newcomer_takes_the_place_of_the_largest_group() -> None:
         asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
         return "done"
 
-    flood = [asyncio.create_task(lane.run("many", work)) for _ in range(5)]
+    flood = [asyncio.create_task(lane.run("f", "many", work)) for _ in range(5)]
     await asyncio.sleep(0.05)
     with pytest.raises(LaneFull):
-        await lane.run("many", work)
-    other = asyncio.create_task(lane.run("one", work))
+        await lane.run("f", "many", work)
+    other = asyncio.create_task(lane.run("f", "one", work))
     await asyncio.sleep(0.05)
     gate.set()
     assert await other == "done"
     results = await asyncio.gather(*flood, return_exceptions=True)
     assert [isinstance(result, LaneFull) for result in results] == [False, False, False, False, True]
+    lane.close()
+
+
+async def test_A004_a_frontend_that_invents_prefixes_leaves_others_their_share() -> None:
+    lane = HashLane(threads=1, waiting=8)
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    order: list[str] = []
+
+    def work(name: str) -> None:
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
+        order.append(name)
+
+    evil = [asyncio.create_task(lane.run("evil", f"10.0.0.{n}", lambda: work("evil"))) for n in range(9)]
+    await asyncio.sleep(0.05)
+    good = [asyncio.create_task(lane.run("good", "192.0.2.1", lambda: work("good"))) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    gate.set()
+    await asyncio.gather(*good)
+    results = await asyncio.gather(*evil, return_exceptions=True)
+    assert sum(isinstance(result, LaneFull) for result in results) == 3
+    assert order[:6].count("good") >= 2  # turns are between frontends
     lane.close()
 
 

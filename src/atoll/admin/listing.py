@@ -14,8 +14,9 @@ from atoll.base.ids import to_text
 from atoll.directory.client.model import MailboxInfo
 from atoll.directory.server.database import Database
 from atoll.directory.server.names import BadName, domain_of
-from atoll.directory.server.recipients import Recipients
+from atoll.directory.server.recipients import MAILBOX_COLUMNS, MAILBOX_TABLES, Recipients
 from atoll.directory.server.register import SETTINGS
+from atoll.directory.server.sessions import Sessions
 from atoll.runtime.rpc import RpcError
 
 MAX_PAGE = 10_000
@@ -24,9 +25,9 @@ _DOMAINS = """SELECT d.name,
     (SELECT count(*) FROM address a WHERE a.domain = d.id AND a.deleted = 0 AND a.is_primary = 0),
     coalesce((SELECT m.address FROM mailbox m WHERE m.id = d.catch_all), '')
     FROM domain d WHERE d.deleted = 0 AND (? = '' OR d.name = ?) ORDER BY d.name"""
-_MAILBOXES = """SELECT m.id, p.disabled FROM mailbox m JOIN person p ON p.id = m.person
+_MAILBOXES = f"""SELECT {MAILBOX_COLUMNS}, p.disabled FROM {MAILBOX_TABLES} JOIN person p ON p.id = m.person
     WHERE m.deleted = 0 AND m.address > ? AND (? = '' OR m.address LIKE ? ESCAPE '!')
-    AND (? = '' OR m.address LIKE ? ESCAPE '!' OR m.display LIKE ? ESCAPE '!') ORDER BY m.address LIMIT ?"""
+    AND (? = '' OR m.address LIKE ? ESCAPE '!' OR m.display LIKE ? ESCAPE '!') ORDER BY m.address LIMIT ?"""  # noqa: S608 -- constants
 _ALIASES = """SELECT a.local || '@' || d.name, m.address FROM address a JOIN domain d ON d.id = a.domain
     JOIN mailbox m ON m.id = a.mailbox WHERE a.deleted = 0 AND a.is_primary = 0
     AND (? IS NULL OR m.id = ?) AND (? = '' OR d.name = ?) ORDER BY 1"""
@@ -46,8 +47,9 @@ def _domain(text: str) -> str:
 class Listing:
     """Reads for the administration API."""
 
-    def __init__(self, database: Database, recipients: Recipients) -> None:
+    def __init__(self, database: Database, recipients: Recipients, sessions: Sessions) -> None:
         self._db = database
+        self._sessions = sessions
         self._recipients = recipients
 
     def domains(self, name: str = "") -> list[ops.DomainRow]:
@@ -76,8 +78,7 @@ class Listing:
         text = f"%{_like(ask.text)}%"
         found = self._db.rows(_MAILBOXES, (ask.after, domain, domain, ask.text, text, text,
                                            max(1, min(ask.limit, MAX_PAGE))))
-        infos = ((self._recipients.mailbox(row[0]), bool(row[1])) for row in found)
-        return [self.row(info, disabled) for info, disabled in infos if info is not None]
+        return [self.row(self._recipients.info_of(row), bool(row[-1])) for row in found]
 
     def show(self, address: str) -> ops.MailboxShow:
         info = self.info(address)
@@ -102,6 +103,11 @@ class Listing:
         rows = self._db.rows("""SELECT id, name, protocols, created FROM app_password
             WHERE person = ? AND deleted = 0 ORDER BY created, id""", (user,))
         return [ops.AppPasswordRow(to_text(row[0]), row[1], row[2].split(), row[3]) for row in rows]
+
+    def given_to(self, backend: str, user: str) -> list[ops.SessionRow]:
+        """Sessions as the directory gave them out: what is known of a backend that does not answer."""
+        return [ops.SessionRow(live.sid, live.address, live.protocol, live.facts.ip, live.since, backend)
+                for live in self._sessions.given_to(backend) if user in ("", to_text(live.user))]
 
     def settings(self, name: str) -> list[ops.SettingRow]:
         if name and name not in SETTINGS:

@@ -17,7 +17,7 @@ import msgspec
 from atoll.runtime.rpc import RpcClient, RpcError
 
 T = TypeVar("T")
-QUICK_SECONDS = 10.0
+QUICK_SECONDS = 4.0
 LONG_SECONDS = 6 * 3600.0
 LONG = frozenset({"database.check", "database.backup", "database.restore", "database.mount", "database.dismount",
                   "mailbox.recover"})

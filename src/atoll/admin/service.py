@@ -42,7 +42,7 @@ class AdminService:
         self._parts = parts
         self._relay = relay
         self._register = parts.register
-        self._listing = Listing(parts.database, parts.recipients)
+        self._listing = Listing(parts.database, parts.recipients, parts.sessions)
         self._audit = parts.audit
         self._audit_path = audit_path
         self._sockets = sockets
@@ -139,7 +139,7 @@ class AdminService:
             raise RpcError("invalid", "a password has at least 8 bytes")
         made = "" if password else secret()
         chosen = password or made.encode()
-        return await self._parts.lane.run("admin", lambda: hashes.make(chosen)), made
+        return await self._parts.lane.run("admin", "", lambda: hashes.make(chosen)), made
 
     async def mailbox_create(self, call: Call, ask: ops.MailboxCreate) -> ops.MailboxCreated:
         hash_, made = (None, "") if ask.shared else await self._hashed(ask.password, ask.hash)
@@ -269,7 +269,9 @@ class AdminService:
         user = to_text(self._listing.info(ask.address).user) if ask.address else ""
         answers = await self._relay.ask_all([*self._backends(), "transport"], "session.list",
                                             ops.SessionFilter(user=user), ops.Sessions)
-        rows = [row for answer in answers.values() if isinstance(answer, ops.Sessions) for row in answer.sessions]
+        rows = []
+        for role, answer in answers.items():
+            rows += answer.sessions if isinstance(answer, ops.Sessions) else self._listing.given_to(role, user)
         return ops.Sessions(sorted(rows, key=lambda row: row.since))
 
     async def session_end(self, call: Call, ask: ops.SessionEnd) -> ops.Count:

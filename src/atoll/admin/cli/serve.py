@@ -28,7 +28,7 @@ def command(ctx: click.Context, data: str | None, port_offset: int | None, demo:
     """
     if data:
         ctx.ensure_object(dict)["data"] = data
-    from atoll.roles import supervisor
+    from atoll.roles.supervisor import main as supervise
 
-    sys.exit(supervisor.main(data=data_of(ctx), port_offset=port_offset, demo=demo, single_process=single_process,
+    sys.exit(supervise(data=data_of(ctx), port_offset=port_offset, demo=demo, single_process=single_process,
                              log_level=log_level))

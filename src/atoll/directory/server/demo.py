@@ -32,7 +32,7 @@ async def create(database: Database, register: Register, lane: HashLane, account
             await register.create_domain(domain)
     for account in accounts:
         password = account.password.encode()
-        hash_ = await lane.run("demo", lambda secret=password: hashes.make(secret))  # type: ignore[misc]
+        hash_ = await lane.run("demo", "", lambda secret=password: hashes.make(secret))  # type: ignore[misc]
         await register.create_mailbox(account.address, display=account.address.partition("@")[0].capitalize(),
                                       hash_=hash_, database=account.database)
     return True

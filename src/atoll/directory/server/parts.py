@@ -51,5 +51,5 @@ async def open_parts(engine: Engine, folder: Path, clock: Clock, *, instance: st
     audit.open()
     recipients, register, sessions, lane = Recipients(database), Register(database), Sessions(clock), HashLane()
     sign_in = PasswordSignIn(recipients, register, sessions, audit, clock, lane, floor=floor)
-    service = Service(database, recipients, register, sessions, sign_in, audit, island=island, is_role=is_role)
+    service = Service(database, recipients, register, sessions, sign_in, audit, clock, island=island, is_role=is_role)
     return Parts(database, recipients, register, sessions, lane, audit, sign_in, service)

@@ -14,9 +14,11 @@ from atoll.directory.client.model import DatabaseInfo, MailboxInfo, Quota, Recip
 from atoll.directory.server.database import Database, Row
 from atoll.directory.server.names import BadName, Name, address_of, domain_of, local_of, split_detail
 
-_MAILBOX = """SELECT m.id, m.person, m.kind, m.db, b.backend, b.island, b.owner_epoch, m.quota_warn, m.quota_send,
-    m.quota_receive, m.state, m.address, m.display
-    FROM mailbox m JOIN mailbox_db b ON b.name = m.db AND b.deleted = 0"""
+MAILBOX_COLUMNS = """m.id, m.person, m.kind, m.db, b.backend, b.island, b.owner_epoch, m.quota_warn, m.quota_send,
+    m.quota_receive, m.state, m.address, m.display"""
+"""What info_of() reads, in this order."""
+MAILBOX_TABLES = "mailbox m JOIN mailbox_db b ON b.name = m.db AND b.deleted = 0"
+_MAILBOX = f"SELECT {MAILBOX_COLUMNS} FROM {MAILBOX_TABLES}"  # noqa: S608 -- constants
 _BY_ADDRESS = _MAILBOX + """ JOIN address a ON a.mailbox = m.id AND a.deleted = 0
     JOIN domain d ON d.id = a.domain AND d.deleted = 0 WHERE d.name = ? AND a.local = ? AND m.deleted = 0"""
 _BY_ID = _MAILBOX + " WHERE m.id = ? AND m.deleted = 0"
@@ -61,8 +63,10 @@ class Recipients:
                      base.receive if receive is None else receive)
 
     def _mailbox(self, row: Row | None) -> MailboxInfo | None:
-        if row is None:
-            return None
+        return None if row is None else self.info_of(row)
+
+    def info_of(self, row: Row) -> MailboxInfo:
+        """A row that begins with MAILBOX_COLUMNS."""
         return MailboxInfo(mailbox=row[0], user=row[1], kind=row[2], database=row[3], backend=row[4], island=row[5],
                            owner_epoch=row[6], quota=self._quota(*row[7:10]), state=row[10], address=row[11],
                            display=row[12])

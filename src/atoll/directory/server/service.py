@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from atoll.base.audit import AuditLog
+from atoll.base.clock import Clock
 from atoll.base.ids import to_text
 from atoll.directory.client import wire
 from atoll.directory.client.model import AuditEvent, Revocation
@@ -20,6 +21,8 @@ from atoll.directory.server.register import Register
 from atoll.directory.server.sessions import Grant, NoAudience, Sessions
 from atoll.runtime.rpc import Call, Connection, Handler, RpcError
 
+MANY_QUESTIONS = 10_000
+"""Recipients a frontend asks about in a minute before it is an alarm (PROCESSES 12)."""
 CATCH_UP = 10_000
 """Revocations told at once to a client that was away."""
 
@@ -28,13 +31,15 @@ class Service:
     """The handlers of both sockets."""
 
     def __init__(self, database: Database, recipients: Recipients, register: Register, sessions: Sessions,
-                 sign_in: PasswordSignIn, audit: AuditLog, *, island: str, is_role: Callable[[int, str], bool]) -> None:
+                 sign_in: PasswordSignIn, audit: AuditLog, clock: Clock, *, island: str,
+                 is_role: Callable[[int, str], bool]) -> None:
         self._db = database
         self._recipients = recipients
         self._register = register
         self._sessions = sessions
         self._sign_in = sign_in
         self._audit = audit
+        self._clock = clock
         self._island = island
         self._is_role = is_role
         self._followers: set[Connection] = set()
@@ -44,7 +49,7 @@ class Service:
         """What a frontend may ask: it cannot list or change."""
         return {
             "password": (wire.Password, self.password),
-            "recipient": (wire.Address, self.recipient),
+            "recipient": (wire.Address, self.frontend_recipient),
             "is_local_domain": (wire.Domain, self.is_local_domain),
             "subscribe": (wire.Subscribe, self.subscribe),
         }
@@ -93,6 +98,16 @@ class Service:
 
     async def recipient(self, call: Call, ask: wire.Address) -> wire.Recipient:
         return wire.Recipient(self._recipients.recipient(ask.address))
+
+    async def frontend_recipient(self, call: Call, ask: wire.Address) -> wire.Recipient:
+        """A frontend may ask which addresses exist, as any SMTP client may; a flood of questions is an alarm."""
+        minute = int(self._clock.monotonic() // 60)
+        if call.connection.state.get("minute") != minute:
+            call.connection.state.update(minute=minute, asked=0)
+        call.connection.state["asked"] += 1
+        if call.connection.state["asked"] == MANY_QUESTIONS:
+            self._audit.append("frontend.alarm", frontend=call.peer.pid, why=f"{MANY_QUESTIONS} recipients in a minute")
+        return await self.recipient(call, ask)
 
     async def is_local_domain(self, call: Call, ask: wire.Domain) -> wire.YesNo:
         return wire.YesNo(self._recipients.is_local_domain(ask.domain))

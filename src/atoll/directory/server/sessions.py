@@ -106,6 +106,10 @@ class Sessions:
         live = self._live.get(sid)
         return live if live is not None and live.instance == instance else None
 
+    def given_to(self, backend: str) -> list[Live]:
+        """The sessions that a backend was given and has not ended."""
+        return [live for live in self._live.values() if live.instance.partition(".")[0] == backend]
+
     def ended(self, instance: str, sids: list[str]) -> None:
         """A backend says that these sessions are over."""
         for sid in sids:

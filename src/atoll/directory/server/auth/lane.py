@@ -1,7 +1,9 @@
-"""The hash lane: two threads, at most 64 waiting, fair between those who ask (PROCESSES 5, Trust 7).
+"""The hash lane: two threads, at most 64 waiting, fair between those who ask (PROCESSES 5, 12; Trust 7).
 
-In     work to run in a thread, and the group it is counted for (frontend, client prefix).
-Out    its result. Groups take turns; a group that fills the lane loses its youngest waiter to a newcomer's group.
+In     work to run in a thread; for whom: the asking frontend, and the client prefix it states.
+Out    its result. Frontends take turns, and within each its prefixes do. When the lane is full, a newcomer takes the
+       place of the youngest waiter of the frontend that has most, or of its own frontend's largest prefix: neither a
+       frontend that invents prefixes nor a client that sends many guesses keeps others out.
 Fails  LaneFull(delay): a temporary refusal.
 """
 
@@ -15,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_Unit = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+_Prefixes = OrderedDict[Hashable, deque[_Unit]]
 
 
 class LaneFull(Exception):
@@ -32,59 +36,68 @@ class HashLane:
         self._threads = threads
         self._limit = waiting
         self._pool = ThreadPoolExecutor(threads, "hash")
-        self._groups: OrderedDict[Hashable, deque[tuple[Callable[[], Any], asyncio.Future[Any]]]] = OrderedDict()
-        self._count = 0
+        self._frontends: OrderedDict[Hashable, _Prefixes] = OrderedDict()
         self._running = 0
         self._seconds = 0.03
-        self._futures: set[asyncio.Future[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.waiting = 0
 
-    @property
-    def waiting(self) -> int:
-        return self._count
-
-    async def run(self, group: Hashable, work: Callable[[], T]) -> T:
-        """Wait for this group's turn, then for work() in a thread."""
-        if self._count >= self._limit and self._running >= self._threads:
-            self._make_room(group)
+    async def run(self, frontend: Hashable, prefix: Hashable, work: Callable[[], T]) -> T:
+        """Wait for our turn, then for work() in a thread."""
+        if self.waiting >= self._limit:
+            self._make_room(frontend, prefix)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._groups.setdefault(group, deque()).append((work, future))
-        self._count += 1
+        prefixes = self._frontends.setdefault(frontend, OrderedDict())
+        prefixes.setdefault(prefix, deque()).append((work, future))
+        self.waiting += 1
         self._next()
         return await future
 
     def _delay(self) -> float:
-        return max(0.25, (self._count + 1) * self._seconds / self._threads)
+        return max(0.25, (self.waiting + 1) * self._seconds / self._threads)
 
-    def _make_room(self, group: Hashable) -> None:
-        largest = max(self._groups, key=lambda name: len(self._groups[name]))
-        if len(self._groups[largest]) <= len(self._groups.get(group, ())) + 1:
+    def _make_room(self, frontend: Hashable, prefix: Hashable) -> None:
+        totals = {name: sum(map(len, prefixes.values())) for name, prefixes in self._frontends.items()}
+        largest = max(totals, key=totals.__getitem__)
+        others = totals[largest] > totals.get(frontend, 0) + 1
+        owner = largest if others else frontend
+        victims = self._frontends.get(owner, OrderedDict())
+        name = max(victims, key=lambda each: len(victims[each]), default=None)
+        if name is None or not (others or len(victims[name]) > len(victims.get(prefix, ())) + 1):
             raise LaneFull(self._delay())
-        _, future = self._groups[largest].pop()
-        self._count -= 1
+        _, future = victims[name].pop()
+        self.waiting -= 1
+        if not victims[name]:
+            del victims[name]
+        if not victims:
+            del self._frontends[owner]
         if not future.done():
             future.set_exception(LaneFull(self._delay()))
 
     def _next(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._running < self._threads and self._groups:
-            group, queue = next(iter(self._groups.items()))
-            work, future = queue.popleft()
-            self._count -= 1
-            if queue:
-                self._groups.move_to_end(group)
-            else:
-                del self._groups[group]
+        while self._running < self._threads and self._frontends:
+            work, future = self._take()
             if future.done():  # its asker is gone
                 continue
             self._running += 1
-            running = asyncio.ensure_future(self._one(loop, work, future))
-            self._futures.add(running)
-            running.add_done_callback(self._futures.discard)
+            task = asyncio.get_running_loop().create_task(self._one(work, future))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _one(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+    def _take(self) -> _Unit:
+        """The next unit: of the frontend whose turn it is, of the prefix whose turn it is there."""
+        frontend, prefixes = next(iter(self._frontends.items()))
+        prefix, queue = next(iter(prefixes.items()))
+        unit = queue.popleft()
+        self.waiting -= 1
+        _rotate(prefixes, prefix, empty=not queue)
+        _rotate(self._frontends, frontend, empty=not prefixes)
+        return unit
+
+    async def _one(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         started = time.monotonic()
         try:
-            result = await loop.run_in_executor(self._pool, work)
+            result = await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except Exception as error:
             if not future.done():
                 future.set_exception(error)
@@ -99,3 +112,10 @@ class HashLane:
     def close(self) -> None:
         """Let running hashes end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _rotate(names: OrderedDict[Hashable, Any], name: Hashable, *, empty: bool) -> None:
+    if empty:
+        del names[name]
+    else:
+        names.move_to_end(name)

@@ -134,7 +134,7 @@ class PasswordSignIn:
         if self._trying[pair] >= PAIR_FREE:  # different passwords at once: they would all pass before one fails
             raise _TooMany
         flying = self._in_flight[key] = asyncio.ensure_future(
-            self._lane.run(group, lambda: hashes.verify(stored, password)))
+            self._lane.run(*group, lambda: hashes.verify(stored, password)))
         self._trying[pair] += 1
         flying.add_done_callback(lambda done: self._landed(key, pair, done))
         return await asyncio.shield(flying)
@@ -149,7 +149,7 @@ class PasswordSignIn:
 
     async def _hash_anew(self, user: bytes, stored: str, password: bytes, group: tuple[int, str]) -> None:
         try:
-            better = await self._lane.run(group, lambda: hashes.make(password))
+            better = await self._lane.run(*group, lambda: hashes.make(password))
             if await self._register.set_hash(user, better, instead_of=stored):
                 self._audit.append("auth.rehashed", user=to_text(user))
         except LaneFull:

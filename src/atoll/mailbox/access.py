@@ -258,7 +258,7 @@ class Access:
         """Changed ids of the whole mailbox and the next token; token "": everything is new. Owner only."""
         self._owner_only()
         view = self._view()
-        held = tokens.MailboxToken(0, 0, 0) if not token else _token(tokens.decode_mailbox, token, view)
+        held = tokens.MailboxToken(view.cn, 0, view.cn) if not token else _token(tokens.decode_mailbox, token, view)
         found = change_log.email_changes(self._database, view, held, limit)
         return found, tokens.encode(found.token, view.token_key)
 

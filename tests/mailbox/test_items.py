@@ -238,13 +238,19 @@ async def test_one_content_for_many_is_one_blob(store: Store, alice: Access) -> 
 
 async def test_refusals_stand_alone(store: Store, alice: Access, directory: Directory) -> None:
     from .kit import BOBS
-    bad = await store.deliver([delivery(), delivery(path="Nowhere"), delivery(mailbox=b"?" * 16), delivery()])
+    bad = await store.deliver([delivery(), delivery(mailbox=b"?" * 16), delivery()])
     codes = [one.code if isinstance(one, StoreError) else None for one in bad]
-    assert codes == [None, StoreCode.NO_FOLDER, StoreCode.NO_FOLDER, None]
+    assert codes == [None, StoreCode.NO_FOLDER, None]
     directory.change(BOBS, state="locked")
     (locked,) = await store.deliver([delivery(BOBS)])
     assert isinstance(locked, StoreError)
     assert locked.temporary
+
+
+async def test_a_folder_that_is_not_there_is_the_inbox(store: Store, alice: Access) -> None:
+    (placed,) = await store.deliver([delivery(path="Nowhere")])
+    assert not isinstance(placed, StoreError)
+    assert placed.fid == alice.folder("INBOX").fid
 
 
 async def test_quota(store: Store, alice: Access, directory: Directory) -> None:

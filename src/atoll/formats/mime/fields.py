@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 
 from .limits import DEFAULT, ScanLimits
 
+_FOLD = (b" ", b"\t")
 JOINED = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"})
 """Fields of addresses: when one occurs twice, its addresses add up. Of all others the first one counts."""
 
@@ -39,7 +40,7 @@ def parse_fields(
     folded: dict[bytes, list[bytes]] = {}
     current = b""
     for line in data[start : min(end, start + limits.header_block)].split(b"\n"):
-        if line[:1] in (b" ", b"\t"):
+        if line.startswith(_FOLD):
             if current:
                 folded.setdefault(current, []).append(line)
             continue

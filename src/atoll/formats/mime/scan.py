@@ -10,7 +10,8 @@ Not    search text: it is made in the background (text.search_text).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from .addresses import Address
 from .dates import parse_date
@@ -26,8 +27,7 @@ _MESSAGE_ID = re.compile(rb"<[^<>\s]{1,990}>")
 MAX_REFERENCES = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Scanned:
+class Scanned(msgspec.Struct, frozen=True, gc=False):
     """What is kept of a message beside its bytes."""
 
     envelope: bytes
@@ -82,7 +82,10 @@ def scan(data: bytes, limits: ScanLimits = DEFAULT) -> Scanned:
 
 
 def _sort_key(addresses: list[Address]) -> str:
-    return to_text(addresses[0].mailbox or b"").casefold() if addresses else ""
+    mailbox = addresses[0].mailbox if addresses else None
+    if mailbox is None:
+        return ""
+    return mailbox.decode("ascii").lower() if mailbox.isascii() else to_text(mailbox).casefold()
 
 
 def _references(fields: dict[bytes, bytes]) -> tuple[bytes, ...]:

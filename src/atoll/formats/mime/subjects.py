@@ -20,7 +20,10 @@ _BLOB = re.compile(r"\[[^\[\]]*\][ \t]*")
 
 def base_subject(subject: str) -> tuple[str, bool]:
     """(base subject, was it a reply or forward), not casefolded."""
-    text = _SPACE.sub(" ", subject[:MAX_SUBJECT])
+    text = subject[:MAX_SUBJECT]
+    if ":" not in text and "[" not in text and "(" not in text and "\t" not in text and "  " not in text:
+        return text.strip(" \r\n"), False
+    text = _SPACE.sub(" ", text)
     marked = False
     while True:
         start, end = 0, len(text)

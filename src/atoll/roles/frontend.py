@@ -11,6 +11,7 @@ Not    data, signing keys, store code: what is imported here reaches none of the
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import resource
 from collections.abc import Callable
@@ -29,9 +30,13 @@ from atoll.runtime.role import RoleContext, run
 from atoll.runtime.rpc import RpcClient
 from atoll.runtime.tls import ServerTls
 
+M_MMAP_THRESHOLD = -3
+"""malloc.h of glibc."""
+
 
 async def main(ctx: RoleContext) -> None:
     """Join the proxies to the ports, serve, drain."""
+    _small_connections()
     tls = ServerTls(ctx)
     paths = RunPaths(ctx.data)
     directory = RpcClient(paths.signin)
@@ -65,6 +70,14 @@ async def main(ctx: RoleContext) -> None:
         listener.stop()
     await asyncio.gather(imap.drain(ctx.drain), pop3.drain(ctx.drain), smtp.drain(ctx.drain))
     await directory.close()
+
+
+def _small_connections() -> None:
+    """uvloop keeps 256 KiB for each TLS connection and touches a page of it: such blocks come from mmap, each alone.
+
+    On the heap their neighbours' freed pages stay dirty: 51 KB a connection instead of 28, measured.
+    """
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)
 
 
 def _rates(config: Config) -> Rates:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from atoll.formats.mime import Node, Part, decode, find_part, header_fields, parse_tree
+from atoll.formats.mime import Node, Part, decode, find_part, header_end, header_fields, parse_tree
 from atoll.mailbox import Row
 from atoll.protocols.imap.errors import No
 from atoll.protocols.imap.items import Plan
@@ -154,15 +154,21 @@ def _section(item: BodyItem, content: _Content) -> bytes | None:
     section = item.section
     if not section.part and not section.specifier:
         return content.data
-    part = content.part(section.part)
-    if part is None:
-        return None
-    spans = {"": part.body, "MIME": part.mime, "TEXT": part.text, "HEADER": part.header}
     name = "HEADER" if section.specifier.startswith("HEADER.") else section.specifier
-    span = spans[name]
+    if section.part:
+        span = _part_span(content.part(section.part), name)
+    else:  # the message itself is in two without a look at its parts
+        end = header_end(content.data)
+        span = (0, end) if name == "HEADER" else (end, len(content.data))
     if span is None:
         return None
     if section.fields:
         return header_fields(content.data, section.fields, without=section.specifier == "HEADER.FIELDS.NOT",
                              start=span[0], end=span[1])
     return content.data[span[0] : span[1]]
+
+
+def _part_span(part: Part | None, name: str) -> tuple[int, int] | None:
+    if part is None:
+        return None
+    return {"": part.body, "MIME": part.mime, "TEXT": part.text, "HEADER": part.header}[name]

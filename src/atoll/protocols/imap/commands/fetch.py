@@ -25,7 +25,8 @@ from atoll.protocols.imap.wire.fetch import parse_fetch
 if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
-SLICE = 200
+SLICES = {Want.HOT: 500, Want.META: 250}
+"""Rows read and printed at once: about a millisecond."""
 BODY_SLICE = 32
 
 
@@ -47,7 +48,7 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
         return await _changed(session, selected, plan, args, ranges)
     missed = False
     asked = plan.marks_seen and not selected.read_only and bool(selected.folder.rights & Right.SEEN)
-    for rows in slices(selected, ranges, plan.want, BODY_SLICE if plan.want & Want.BODY else SLICE):
+    for rows in slices(selected, ranges, plan.want, SLICES.get(plan.want, BODY_SLICE)):
         numbered = list(number(selected, rows))
         seen = await _mark_seen(selected, numbered) if asked else {}
         await _write(session, selected, plan, numbered, seen)
@@ -149,11 +150,12 @@ async def _changed(session: Session, selected: Selected, plan: Plan, args: Fetch
         if gone:
             session.write(b"* VANISHED (EARLIER) " + response.ranges(ranges_of(gone)) + b"\r\n")
     if plan.want == Want.HOT:
-        for start in range(0, len(changed), SLICE):
-            await _write(session, selected, plan, [(seq, row) for row, seq in changed[start : start + SLICE]], {})
+        size = SLICES[Want.HOT]
+        for start in range(0, len(changed), size):
+            await _write(session, selected, plan, [(seq, row) for row, seq in changed[start : start + size]], {})
         return Ok("Fetched")
     wanted = list(ranges_of([row[0] for row, _ in changed]))
-    for rows in slices(selected, wanted, plan.want, BODY_SLICE if plan.want & Want.BODY else SLICE):
+    for rows in slices(selected, wanted, plan.want, SLICES.get(plan.want, BODY_SLICE)):
         await _write(session, selected, plan, list(number(selected, rows)), {})
     return Ok("Fetched")
 

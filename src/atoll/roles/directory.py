@@ -31,6 +31,10 @@ async def main(ctx: RoleContext) -> None:
         ctx.health("database", "fail", str(error))
         ctx.stopping.set()
 
+    # Before anything is opened: threads that run already would not be restricted.
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _warm_up()
+    ctx.restrict(read=[], write=[folder])
     parts = await open_parts(SqliteEngine(), folder, ctx.clock, instance=ctx.instance, island=ctx.config.island.name,
                              is_role=ctx.is_role, on_doubt=in_doubt,
                              on_audit_state=lambda state, detail: ctx.health("audit", state, detail))
@@ -48,8 +52,6 @@ async def main(ctx: RoleContext) -> None:
     }
     listeners = [await server.serve(ctx.listeners[name]) for name, server in servers.items()]
     _gauges(ctx, parts, servers)
-    _warm_up()
-    ctx.restrict(read=[], write=[folder])
     parts.audit.append("directory.start", instance=ctx.instance)
     await ctx.ready()
     await ctx.stopping.wait()

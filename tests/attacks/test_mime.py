@@ -5,11 +5,16 @@ Times are CPU of this thread with room for a loaded machine; each one is far bel
 
 from __future__ import annotations
 
+import base64
+import io
+import os
+import struct
 import time
 import tracemalloc
+import zipfile
+import zlib
 
 import pytest
-from tests.formats.wire_reader import read_value
 
 from atoll.formats.mime import (
     ScanLimits,
@@ -18,6 +23,7 @@ from atoll.formats.mime import (
     decode,
     decoded,
     header_lines,
+    parse_addresses,
     parse_date,
     parse_tree,
     scan,
@@ -25,6 +31,7 @@ from atoll.formats.mime import (
     section,
 )
 from atoll.formats.mime.tree import Node
+from tests.formats.wire_reader import read_value
 
 
 def cpu_ms(function, *args):
@@ -115,6 +122,14 @@ def test_M003_20_000_addresses(name, address):
     folded = b"".join(name + b": " + address.replace(b"%d", b"%d" % at) + b"\r\n" for at in range(20_000))
     value_list, _ = read_value(check(folded + b"\r\n", 400).envelope)
     assert all(item is None or isinstance(item, bytes) or len(item) <= 10_000 for item in value_list)
+
+
+@pytest.mark.parametrize("unit", [b"a@b,", b"(c)a@b,", b"<@r:a@b>,"], ids=["common", "comment", "route"])
+def test_M003_addresses_are_counted_over_all_fields(unit):
+    assert len(parse_addresses(unit * 20_000)) == 10_000
+    data = b"".join(name + b": " + unit * 20_000 + b"\r\n" for name in (b"To", b"Cc", b"Bcc")) + b"\r\n"
+    value, _ = read_value(check(data, 400).envelope)
+    assert sum(len(item) for item in value if isinstance(item, list)) == 10_000
 
 
 @pytest.mark.parametrize(
@@ -295,6 +310,73 @@ def test_M010_names_follow_one_rule_everywhere():
 @pytest.mark.parametrize("body", [b"QUJD*garbage*REVG", b"QUJDREVG=", b"QUJDR", b"====", b"\xff\xfe", b"QUJD=\r\nREVG"])
 def test_M010_base64_with_garbage_never_raises(body):
     assert decode(body, "base64") is not None
+
+
+def attached(name: str, octets: bytes) -> bytes:
+    """A message with one attachment."""
+    return (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\ntext\r\n--b\r\n"
+        b"Content-Type: application/octet-stream; name=%b\r\nContent-Transfer-Encoding: base64\r\n\r\n%b\r\n--b--\r\n"
+        % (name.encode(), base64.encodebytes(octets).replace(b"\n", b"\r\n"))
+    )
+
+
+def zipped(*members: tuple[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, octets in members:
+            archive.writestr(name, octets)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        zlib.compress(bytes(200_000_000), 1),
+        zipped(*[(f"{at}", bytes(10_000_000)) for at in range(10)]),
+        zipped(("inner.zip", zipped(("inner.zip", zipped(("x", bytes(1_000_000))))))),
+    ],
+    ids=["zlib-200MB", "zip", "nested"],
+)
+def test_M011_archives_are_opaque_to_the_scanner(octets):
+    data = attached("bomb.zip", octets)
+    tracemalloc.start()
+    try:
+        assert check(data, 300).has_attachment
+        assert search_text(data).body.split() == ["text", "bomb.zip"]
+        assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024 + 4 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("member", ["../../../tmp/evil", "/etc/cron.d/evil", "word/document.xml"])
+def test_M012_attachments_never_touch_the_file_system(member, monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("the scanner opened a file")
+
+    data = attached("a.docx", zipped((member, b"<x/>")))
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
+    scan(data)
+    assert search_text(data).body.split() == ["text", "a.docx"]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        struct.pack("<IH", 0x223E9F78, 1) + struct.pack("<BII", 2, 0x00069003, 0xFFFFFFF0) + b"x" * 64,
+        struct.pack("<IH", 0x223E9F78, 1) + "\\\\10.0.0.1\\x".encode("utf-16-le") + struct.pack("<I", 0x0000851F),
+        b"0\x84\xff\xff\xff\xff" + b"\0" * 100,
+        b"-----BEGIN PGP MESSAGE-----\r\n\r\n" + b"\xff" * 100,
+    ],
+    ids=["tnef-lengths", "tnef-851F", "asn1", "pgp"],
+)
+def test_M014_containers_are_not_interpreted(octets):
+    data = attached("winmail.dat", octets)
+    check(data, 50)
+    part = section(data, (2,))
+    assert decode(data[slice(*part.body)], part.encoding) == octets
+    assert "10.0.0.1" not in search_text(data).body
 
 
 @pytest.mark.parametrize(

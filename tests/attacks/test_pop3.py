@@ -26,6 +26,15 @@ async def test_P001_password_flood_ends(pop):
     assert all(answer.startswith(b"-ERR") for answer in answers)
 
 
+async def test_P001_flood_of_bad_commands_after_sign_in_ends(pop):
+    client = await pop.sign_in()
+    client.writer.write(b"XYZZY\r\n" * 30)
+    answers = 0
+    while await client.line():
+        answers += 1
+    assert answers == 20
+
+
 async def test_P001_user_flood_is_one_state(pop):
     client = await pop.connect()
     for _ in range(1000):

@@ -73,14 +73,6 @@ class Peer(Server):
     def all_files(self) -> Path:
         return BASE / "mail"
 
-    def index(self, login: str, folder: str) -> None:
-        """Bring the full-text index up to date."""
-        subprocess.run(
-            self._inside("/usr/bin/doveadm", "-c", "/mnt/dovecot/dovecot.conf", "index", "-u", login, folder),
-            check=True,
-            env=self._env(),
-        )
-
     def forget(self) -> None:
         """Remove all mail of earlier runs."""
         shutil.rmtree(BASE / "mail", ignore_errors=True)

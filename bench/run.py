@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -121,6 +122,8 @@ def main() -> int:
         if name not in names:
             parser.error(f"no row named {name}; there are: {' '.join(names)}")
     args.runs = args.runs or (1 if args.quick else 3)
+    # told to stop: leave through the finally that stops both servers
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = [row for row in ROWS if not args.rows or row.name in args.rows]
     result: dict[str, Any] = {**facts(args), "rows": {}, "failed": {}}
     with running(args.only, rows) as servers:

@@ -44,9 +44,6 @@ class Server:
         """The files that hold this folder: what a cold run drops from the page cache."""
         raise NotImplementedError
 
-    def index(self, login: str, folder: str) -> None:
-        """Bring the full-text index of a folder up to date, untimed."""
-
     def evict(self, login: str, folder: str) -> None:
         """Drop a folder's files from the page cache, without touching the rest of the machine."""
         for top, _, files in os.walk(self.folder_files(login, folder)):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.clients.mailsite import Site
+from tests.island import Island
 
 BIN = Path(__file__).resolve().parents[2] / ".cache" / "clients" / "bin"
 NOT_RUN = "not run, client missing: "
@@ -62,14 +63,13 @@ def tool() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One island for all tests of this folder: each test makes the accounts that it uses."""
-    with Site.start(tmp_path_factory.mktemp("island")) as started:
-        yield started
+def site(island: Island) -> Site:
+    """The shared island: each test makes the accounts that it uses."""
+    return Site.of(island)
 
 
 @pytest.fixture
-def own_site(tmp_path: Path) -> Iterator[Site]:
+def own_site() -> Iterator[Site]:
     """An island for one test: whose roles it may kill."""
-    with Site.start(tmp_path / "island") as started:
-        yield started
+    with Island() as started:
+        yield Site.of(started)

@@ -21,7 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.island import Island
 
 HOST = "localhost"
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,19 +59,15 @@ class Seen:
 class Site:
     """A running island."""
 
-    island: Any
+    island: Island
     ports: dict[str, int] = field(default_factory=dict)
     domain: str = ""
     ca: Path = Path()
 
     @classmethod
-    @contextlib.contextmanager
-    def start(cls, folder: Path) -> Iterator[Site]:
-        from tests.island import Island
-
-        with Island(folder) as island:
-            demo = island.demo
-            yield cls(island, dict(demo["ports"]), demo["domain"], Path(demo["ca"]))
+    def of(cls, island: Island) -> Site:
+        demo = island.demo
+        return cls(island, dict(demo["ports"]), demo["domain"], Path(demo["ca"]))
 
     @property
     def data(self) -> Path:
@@ -79,7 +78,7 @@ class Site:
     def account(self, stem: str = "user") -> Account:
         """A new mailbox with a password of its own."""
         made = Account(f"{stem}{next(NUMBER)}@{self.domain}", f"pass+word_{stem}-{next(NUMBER)}")
-        self.atoll("mailbox", "create", made.address, "--password-stdin", stdin=made.password + "\n")
+        self.atoll("mailbox", "create", made.address, "--database", f"db{next(NUMBER) % 2 + 1}", "--password-stdin", stdin=made.password + "\n")
         return made
 
     def atoll(self, *words: str, stdin: str = "") -> str:

@@ -35,10 +35,10 @@ def test_imaplib_starttls_and_a_days_work(site: Site) -> None:
     assert client.copy("3", "INBOX")[0] == "OK"
     client.store("1", "+FLAGS", r"\Deleted")
     assert client.expunge()[1] == [b"1"]
-    assert client.rename("Work", "Work/2026")[0] == "OK"
+    assert client.rename("Work", "Done/2026")[0] == "OK"
     assert client.logout()[0] == "BYE"
-    assert site.subjects(alice, "Work/2026") == ["n1", "n2"]
-    assert {m.subject: m.flags for m in site.held(alice, "Work/2026")}["n1"] == {r"\Flagged", "$Work"}
+    assert site.subjects(alice, "Done/2026") == ["n1", "n2"]
+    assert {m.subject: m.flags for m in site.held(alice, "Done/2026")}["n1"] == {r"\Flagged", "$Work"}
     with poplib_session(site, alice.address, alice.password) as pop:
         assert pop.stat()[0] == 1
 

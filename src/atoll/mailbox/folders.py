@@ -23,6 +23,10 @@ MAX_NAME = 255
 """Octets of one component."""
 MAX_DEPTH = 32
 MAX_FOLDERS = 10_000
+EPOCH_UIDS = 20
+"""Uids of a folder (and contents of a database) that one owner epoch has for itself after a fork, as a power of 2."""
+EPOCH_FOLDERS = 10
+"""The same for folder numbers and UIDVALIDITYs of a mailbox."""
 RECOVERABLE = "Recoverable Items"
 HIDDEN = ((WellKnown.DELETIONS, "Deletions"), (WellKnown.VERSIONS, "Versions"), (WellKnown.PURGES, "Purges"))
 VISIBLE = ((WellKnown.INBOX, "INBOX"), (WellKnown.DRAFTS, "Drafts"), (WellKnown.SENT, "Sent"),
@@ -54,9 +58,9 @@ def born(guid: MailboxId, epoch: int, now: int) -> Callable[[Tx], None]:
         if tx.one("SELECT 1 FROM mailbox WHERE guid = ?", (guid,)) is not None:
             return
         mid = tx.local("mid")
-        tx.run("INSERT INTO mailbox (mid, guid, cn, uidv, fno_next, items, bytes, bytes_recoverable, state, conv_trim,"
-               " token_key) VALUES (?, ?, ?, ?, 1, 0, 0, 0, 0, 0, ?)",
-               (mid, guid, epoch << EPOCH_SHIFT, now // 1000, os.urandom(32)))
+        tx.run("INSERT INTO mailbox (mid, guid, cn, uidv, uidv_base, fno_next, items, bytes, bytes_recoverable, state,"
+               " conv_trim, token_key) VALUES (?, ?, ?, ?, ?, 1, 0, 0, 0, 0, 0, ?)",
+               (mid, guid, epoch << EPOCH_SHIFT, now // 1000, now // 1000, os.urandom(32)))
         tx.run("INSERT INTO mailbox_epoch (mid, epoch, fork_cn) VALUES (?, ?, 0)", (mid, epoch))
         mailbox = tx.mailbox(guid)
         for which, name in VISIBLE:
@@ -195,10 +199,14 @@ def recent_taken(guid: MailboxId, fid: int, uid: int) -> Callable[[Tx], None]:
 
 
 def forked(epoch: int) -> Callable[[Tx], None]:
-    """This copy does not know the epochs given out since: numbers go on in a new one, uids jump (STORE 1)."""
+    """This copy does not know what was given out since: numbers go on where no earlier owner can have been.
+
+    Everything is counted from the epoch, not from what the copy says: two restores of one backup would otherwise give
+    the same uids to different messages (found by the state machine; STORE 1 had "+ 2^20"). A folder whose uids are
+    above that already, or would leave 31 bits, gets a new UIDVALIDITY instead.
+    """
     def work(tx: Tx) -> None:
-        for name in ("mid", "fid", "blob"):  # numbers of the lost future stay unused: the search index may know them
-            tx.skip(name, 1 << 20)
+        tx.skip_to("blob", epoch << EPOCH_UIDS)  # the search index may know documents of the lost future
         for (guid,) in tx.all("SELECT guid FROM mailbox ORDER BY mid"):
             mailbox = tx.mailbox(guid, any_state=True)
             if any(known == epoch for known, _ in mailbox.epochs):
@@ -206,10 +214,15 @@ def forked(epoch: int) -> Callable[[Tx], None]:
             tx.run("INSERT INTO mailbox_epoch (mid, epoch, fork_cn) VALUES (?, ?, ?)", (mailbox.mid, epoch, mailbox.cn))
             mailbox.epochs.append((epoch, mailbox.cn))
             mailbox.cn = epoch << EPOCH_SHIFT
-            mailbox.uidv += 1 << 20
-            mailbox.fno_next += 1000
+            mailbox.uidv = max(mailbox.uidv, mailbox.uidv_base + (epoch << EPOCH_FOLDERS))
+            mailbox.fno_next = max(mailbox.fno_next, epoch << EPOCH_FOLDERS)
             for folder in mailbox.folders.values():
-                folder.uidnext += 1 << 20
+                first = epoch << EPOCH_UIDS
+                if folder.uidnext <= first < 1 << 31:
+                    folder.uidnext = first
+                else:
+                    mailbox.uidv += 1
+                    folder.uidv = mailbox.uidv
                 tx.touch(mailbox, folder)
             tx.restructured(mailbox)
     return work

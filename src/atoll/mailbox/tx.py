@@ -125,10 +125,10 @@ class Tx:
         self._marks += 1
         return number
 
-    def skip(self, name: str, count: int) -> None:
-        """Leave local numbers out."""
+    def skip_to(self, name: str, number: int) -> None:
+        """Leave local numbers below this one out."""
         self.local(name)
-        self._counters[name] += count
+        self._counters[name] = max(self._counters[name], number)
 
     def number(self, mailbox: MailboxMemory) -> int:
         """The next change number; each changed row takes one of its own."""

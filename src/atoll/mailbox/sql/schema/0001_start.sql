@@ -14,8 +14,9 @@ INSERT INTO owner VALUES (1, 0, '', 0);
 CREATE TABLE counter (name TEXT PRIMARY KEY, next BIGINT NOT NULL);
 INSERT INTO counter VALUES ('mid', 1), ('fid', 1), ('blob', 1);
 
+-- uidv: the last UIDVALIDITY given; uidv_base: the first, from which those of a new epoch are counted.
 CREATE TABLE mailbox (mid INTEGER PRIMARY KEY, guid BLOB NOT NULL UNIQUE, cn BIGINT NOT NULL, uidv BIGINT NOT NULL,
-    fno_next BIGINT NOT NULL, items BIGINT NOT NULL, bytes BIGINT NOT NULL, bytes_recoverable BIGINT NOT NULL,
+    uidv_base BIGINT NOT NULL,    fno_next BIGINT NOT NULL, items BIGINT NOT NULL, bytes BIGINT NOT NULL, bytes_recoverable BIGINT NOT NULL,
     state INTEGER NOT NULL, conv_trim BIGINT NOT NULL, token_key BLOB NOT NULL);
 
 -- fork_cn: the last number in the restored copy; tokens above it from before `epoch` are of a lost future.

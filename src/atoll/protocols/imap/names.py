@@ -2,7 +2,7 @@
 
 In     names: "INBOX", "Archive/2025", "Other Users/bob@example.test/INBOX". Out  (Access, path).
 Spec   [RFC 2342] NAMESPACE; [RFC 9051 §5.1, §6.3.4]. Whether a person may look is Access's to say.
-Fails  No: TRYCREATE or NONEXISTENT, CANNOT for a name that must not be made, REFERRAL-free UNAVAILABLE elsewhere.
+Fails  No: NONEXISTENT, CANNOT for a name that must not be made. Elsewhere: another process of the island has it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from atoll.base.ids import MailboxId, UserId
 from atoll.mailbox import Access, Folder, StoreError, WellKnown
 from atoll.protocols.imap.errors import No
+from atoll.protocols.imap.remote import OTHER_USERS, Elsewhere
 
 if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
-OTHER_USERS = "Other Users"
 DELIMITER = "/"
 MAX_LEVEL = 255
 MAX_NAME = 1000
@@ -33,6 +33,8 @@ SPECIAL_USE: dict[WellKnown, str] = {
 async def resolve(session: Session, name: str) -> tuple[Access, str]:
     """Whose mailbox, and which path in it. No("NONEXISTENT") for a person who is not there or shares nothing."""
     if not name.startswith(OTHER_USERS + DELIMITER):
+        if session.is_delegate:  # another process asks: what is its person's own is there, not here
+            raise No("NONEXISTENT", "No such folder")
         return session.mine, name
     address, _, path = name.removeprefix(OTHER_USERS + DELIMITER).partition(DELIMITER)
     return await other_user(session, address), path
@@ -49,7 +51,7 @@ async def other_user(session: Session, address: str) -> Access:
     if info is None:
         raise No("NONEXISTENT", "No such folder")
     if info.backend != session.server.backend:
-        raise No("UNAVAILABLE", "That mailbox cannot be reached from here")
+        raise Elsewhere(info)
     try:
         access = await session.server.store.open(MailboxId(info.mailbox), UserId(session.claims.sub))
     except StoreError as error:
@@ -82,3 +84,6 @@ def check_new(name: str) -> None:
     )
     if wrong:
         raise No("CANNOT", "Not a name for a mailbox")
+
+
+__all__ = ["DELIMITER", "OTHER_USERS", "SPECIAL_USE", "check_new", "open_folder", "other_user", "resolve"]

@@ -18,8 +18,9 @@ from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.imap.command import Command
 from atoll.protocols.imap.commands import COMMANDS
+from atoll.protocols.imap.host import Mailboxes, People
 from atoll.protocols.imap.limits import DEFAULT, SIGN_IN_SECONDS, Limits
-from atoll.protocols.imap.session import Mailboxes, People, Session
+from atoll.protocols.imap.session import Session
 from atoll.runtime.peers import Peer
 
 SWEEP_SECONDS = 30.0
@@ -41,13 +42,17 @@ class ImapServer:
         self.clock = clock
         self.limits = limits
         self.backend = backend
-        self.socket_of = socket_of
+        self._socket_of = socket_of
         self.commands: Mapping[str, Command] = COMMANDS
         self.ended: Callable[[str], None] = lambda sid: None
         self._admit = admit
         self._sessions: set[Session] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
+
+    def socket_of(self, backend: str) -> Path:
+        """Where another mailbox process takes delegates."""
+        return self._socket_of(backend)
 
     async def serve(self, sock: socket.socket) -> None:
         """Accept on a listening socket."""

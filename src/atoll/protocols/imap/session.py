@@ -11,79 +11,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
-from atoll.base.clock import Clock
-from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.model import MailboxInfo
-from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
+from atoll.directory.client.tokens import BadToken, Claims
 from atoll.mailbox import Access, Notice, StoreError
-from atoll.protocols.imap.command import Command, Ok, State
+from atoll.protocols.imap.command import Ok, State
 from atoll.protocols.imap.errors import Bad, Bye, No, to_no
-from atoll.protocols.imap.limits import Limits
+from atoll.protocols.imap.host import Enabled, Host
+from atoll.protocols.imap.remote import OTHER_USERS, Elsewhere, Link, connect
 from atoll.protocols.imap.selected import Selected
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.reader import Broken, Continue, Event, Line, Reader, TooBig
 from atoll.protocols.imap.wire.reader import Command as Text
 from atoll.protocols.imap.wire.response import status
-from atoll.runtime.peers import Peer, peer_of
+from atoll.runtime.peers import peer_of
 
 LINGER_SECONDS = 1.0
 
 _log = logging.getLogger("atoll.imap")
 
 
-@dataclass(slots=True)
-class Enabled:
-    """What this client has switched on [RFC 5161]."""
-
-    rev2: bool = False
-    condstore: bool = False
-    qresync: bool = False
-
-
-class Mailboxes(Protocol):
-    """What IMAP needs of mailbox.Store."""
-
-    async def open(self, mailbox: MailboxId, who: UserId, *, scope: str = "full") -> Access:
-        """A person's access to a mailbox."""
-
-
-class People(Protocol):
-    """What IMAP needs of directory.client.Backend: whose mailbox is that?"""
-
-    async def mailbox_of(self, address: str) -> MailboxInfo | None:
-        """By its address."""
-
-    async def mailbox(self, mailbox: bytes) -> MailboxInfo:
-        """By its id."""
-
-
-class Host(Protocol):
-    """What a session asks of the server that it belongs to."""
-
-    store: Mailboxes
-    people: People
-    verifier: TokenVerifier
-    clock: Clock
-    limits: Limits
-    commands: Mapping[str, Command]
-    backend: str
-
-    def enter(self, session: Session, peer: Peer) -> bool:
-        """A new connection. Is it from a frontend or a mailbox process? Others need an administrator's token."""
-
-    def leave(self, session: Session) -> None:
-        """A connection ended."""
-
-
 class Session(asyncio.Protocol):
     """One connection from a frontend, or from another mailbox process."""
 
     __slots__ = ("_bad", "_deaf", "_dirty", "_drained", "_known_peer", "_reader", "_task", "access", "claims",
-                 "enabled", "idle_tag", "last_active", "others", "selected", "server", "transport")
+                 "enabled", "idle_tag", "last_active", "links", "others", "remote", "running", "selected", "server",
+                 "transport")
 
     def __init__(self, server: Host) -> None:
         self.server = server
@@ -100,6 +54,9 @@ class Session(asyncio.Protocol):
         self.idle_tag = b""
         self.last_active = 0.0
         self.others: dict[str, Access] = {}
+        self.links: dict[bytes, Link] = {}   # mailbox id -> the process that has it
+        self.remote: Link | None = None      # where the selected mailbox is, when not here
+        self.running: Text | None = None
         self.selected: Selected | None = None
         self.transport: asyncio.Transport
 
@@ -113,6 +70,8 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deselect()
+        for link in list(self.links.values()):
+            link.transport.close()
         self.server.leave(self)
         if self._task is not None:
             self._task.cancel()
@@ -142,11 +101,15 @@ class Session(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._drained = asyncio.get_running_loop().create_future()
+        for link in self.links.values():
+            link.transport.pause_reading()
 
     def resume_writing(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
+        for link in self.links.values():
+            link.transport.resume_reading()
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -225,15 +188,15 @@ class Session(asyncio.Protocol):
         self._work()  # what arrived between the last look and now
 
     async def _answer(self, command: Text) -> None:
-        tag, done = command.tag, Ok()
+        tag = command.tag
         try:
             if command.bad:
                 raise Bad(command.bad)
             done = await self._execute(command)
-            if self.idle_tag:
+            self._bad = 0
+            if done is None:
                 return
             word, text, code = "OK", done.text, done.code
-            self._bad = 0
         except Bad as bad:
             word, text, code = "BAD", bad.text, bad.code
             self._bad += 1
@@ -270,7 +233,8 @@ class Session(asyncio.Protocol):
             return not error.temporary
         return True
 
-    async def _execute(self, command: Text) -> Ok:
+    async def _execute(self, command: Text) -> Ok | None:
+        """Run it. None: it is answered already, or will be (IDLE)."""
         cur = Cursor(command.data, utf8_names=self.enabled.rev2, depth=self.server.limits.depth)
         cur.tag()
         cur.space()
@@ -283,18 +247,84 @@ class Session(asyncio.Protocol):
             raise Bad("Unknown command")
         self._check_state(entry.state)
         args = entry.parse(cur)
-        done = await entry.run(self, args, command.tag)
-        if self.selected is not None and not self.idle_tag:
-            return self._with_news(done, expunges=entry.expunges)
-        return done
+        if self.remote is not None and (entry.state is State.SELECTED or name in ("NOOP", "IDLE")):
+            await self._relay_selected(self.remote, command, name, args)
+            return None
+        self.running = command
+        try:
+            done = await entry.run(self, args, command.tag)
+        except Elsewhere as elsewhere:
+            await self._relay(command, name, elsewhere.info)
+            return None
+        finally:
+            self.running = None
+        if self.idle_tag:
+            return None
+        return self._with_news(done, expunges=entry.expunges) if self.selected is not None else done
 
     def _check_state(self, state: State) -> None:
         if self.access is None and state is not State.ANY and state is not State.NOT_AUTHENTICATED:
             raise Bad("Sign in first")
         if self.access is not None and state is State.NOT_AUTHENTICATED:
             raise Bad("Signed in already")
-        if state is State.SELECTED and self.selected is None:
+        if state is State.SELECTED and not self.has_selected:
             raise Bad("No mailbox selected")
+
+    # folders of other processes
+
+    @property
+    def is_delegate(self) -> bool:
+        """Is this another mailbox process, asking for a person of its own?"""
+        return self.claims is not None and self.claims.mth == "exchange"
+
+    @property
+    def has_selected(self) -> bool:
+        return self.selected is not None or self.remote is not None
+
+    async def link_to(self, info: MailboxInfo) -> Link:
+        """The connection to the process of that mailbox; No."""
+        if self.is_delegate or self.claims is None:
+            raise No("NONEXISTENT", "No such folder")
+        link = self.links.get(info.mailbox)
+        if link is None:
+            link = await connect(self, self.server.people, self.claims.sid, self.claims.sub, info,
+                                 self.server.socket_of(info.backend), self.enabled.names())
+            self.links[info.mailbox] = link
+        return link
+
+    def link_lost(self, link: Link) -> None:
+        """Another process closed, or we did."""
+        for mailbox, one in list(self.links.items()):
+            if one is link:
+                del self.links[mailbox]
+        if self.remote is link:
+            self.remote = None
+            self.bye("UNAVAILABLE", "That mailbox is not available just now")
+
+    async def pass_on(self, info: MailboxInfo) -> None:
+        """Have the running command answered there too; how it ends there is not told."""
+        if self.running is not None:
+            await (await self.link_to(info)).ask(self.running.tag, self.running.data)
+
+    async def _relay(self, command: Text, name: str, info: MailboxInfo) -> None:
+        link = await self.link_to(info)
+        line = await link.ask(command.tag, command.data)
+        if name in ("SELECT", "EXAMINE") and line.startswith(command.tag + b" OK"):
+            self.remote = link
+        self.write(line)
+
+    async def _relay_selected(self, link: Link, command: Text, name: str, args: object) -> None:
+        if name == "IDLE":
+            self.idle_tag = command.tag
+            self._reader.expect_line()
+            link.begin_idle(command.tag)
+            return
+        if isinstance(args, tuple) and name.endswith(("COPY", "MOVE")) and not args[1].startswith(OTHER_USERS + "/"):
+            raise No("CANNOT", "Messages cannot be copied from one person's mailbox to another's here")
+        line = await link.ask(command.tag, command.data)
+        if name in ("CLOSE", "UNSELECT") and line.startswith(command.tag + b" OK"):
+            self.remote = None
+        self.write(line)
 
     # news
 
@@ -355,10 +385,21 @@ class Session(asyncio.Protocol):
 
     def _idle_over(self, line: bytes) -> None:
         tag, self.idle_tag = self.idle_tag, b""
-        if line.upper() == b"DONE":
+        if self.remote is not None:
+            self._task = asyncio.get_running_loop().create_task(self._remote_idle_over(self.remote, line))
+        elif line.upper() == b"DONE":
             self.write(status(tag, "OK", "Idle over"))
         else:
             self.write(status(tag, "BAD", "Expected DONE"))
+
+    async def _remote_idle_over(self, link: Link, line: bytes) -> None:
+        try:
+            self.write(await link.finish_idle(line))
+        except No:
+            self.transport.close()
+        finally:
+            self._task = None
+        self._work()
 
     # what commands ask for
 
@@ -397,4 +438,7 @@ class Session(asyncio.Protocol):
         selected, self.selected = self.selected, None
         if selected is not None:
             selected.unsubscribe()
+        link, self.remote = self.remote, None
+        if link is not None:
+            link.transport.close()
 

@@ -13,6 +13,7 @@ from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.fetch import set_ranges
 from atoll.protocols.imap.errors import No, to_no
+from atoll.protocols.imap.remote import Elsewhere
 from atoll.protocols.imap.selected import Selected
 from atoll.protocols.imap.types import SequenceSet, ranges_of
 from atoll.protocols.imap.wire import response
@@ -20,6 +21,8 @@ from atoll.protocols.imap.wire.cursor import Cursor
 
 if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
+
+NOT_BETWEEN = "Messages cannot be copied from one person's mailbox to another's here"
 
 
 def parse(cur: Cursor) -> tuple[SequenceSet, str]:
@@ -59,8 +62,10 @@ async def _target(session: Session, selected: Selected, mailbox: str) -> Folder:
         access, target = await names.open_folder(session, mailbox)
     except StoreError as error:
         raise to_no(error, target=True) from None
+    except Elsewhere:
+        raise No("CANNOT", NOT_BETWEEN) from None
     if access.mailbox != selected.access.mailbox:
-        raise No("CANNOT", "Messages cannot be copied from one person's mailbox to another's here")
+        raise No("CANNOT", NOT_BETWEEN)
     return target
 
 

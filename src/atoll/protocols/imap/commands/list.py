@@ -1,20 +1,24 @@
 """LIST [RFC 9051 §6.3.9], LIST-EXTENDED [RFC 5258], LIST-STATUS [RFC 5819], SPECIAL-USE [RFC 6154], LSUB [RFC 3501].
 
 Folders of recoverable items are hidden: they are listed only for a pattern that begins with "Recoverable Items".
-Other people's folders are listed for a pattern that names them ("Other Users/bob@example.test/*").
+Other people's folders are listed for a pattern that names them ("Other Users/bob@example.test/*"), and for
+"Other Users/*" those of all who share something and live in this process.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from atoll.base.ids import UserId
 from atoll.mailbox import Folder, StoreError
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.status import line as status_line
 from atoll.protocols.imap.commands.status import parse_items
 from atoll.protocols.imap.errors import Bad, No
+from atoll.protocols.imap.remote import Elsewhere
 from atoll.protocols.imap.types import ListCommand
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.cursor import Cursor
@@ -149,21 +153,38 @@ async def run_lsub(session: Session, args: ListCommand, tag: bytes) -> Ok:
 
 async def _candidates(session: Session, patterns: list[Pattern]) -> list[tuple[str, Folder]]:
     """Folders that a pattern could mean: one's own, and those of the people whom a pattern names."""
-    hidden = any(pattern.literal.startswith(HIDDEN) for pattern in patterns)
-    own = session.mine.folders(hidden=hidden)
-    found = [(folder.path, folder) for folder in own]
-    people: dict[str, None] = {}
-    for pattern in patterns:
-        if pattern.literal.startswith(names.OTHER_USERS + names.DELIMITER):
-            people[pattern.literal.split(names.DELIMITER)[1]] = None
-    for address in people:
+    found: list[tuple[str, Folder]] = []
+    if not session.is_delegate:
+        hidden = any(pattern.literal.startswith(HIDDEN) for pattern in patterns)
+        found += [(folder.path, folder) for folder in session.mine.folders(hidden=hidden)]
+    for address in await _people(session, patterns):
         try:
             access = await names.other_user(session, address)
+            prefix = f"{names.OTHER_USERS}/{address}/"
+            found += [(prefix + folder.path, folder) for folder in access.folders()]
+        except Elsewhere as elsewhere:
+            with contextlib.suppress(No):
+                await session.pass_on(elsewhere.info)
         except (No, StoreError):
             continue  # not there, or not for this person: nothing to list either way
-        prefix = f"{names.OTHER_USERS}/{address}/"
-        found += [(prefix + folder.path, folder) for folder in access.folders()]
     return found
+
+
+async def _people(session: Session, patterns: list[Pattern]) -> dict[str, None]:
+    """Addresses that the patterns name; with a wildcard in its place, of all who share something here."""
+    people: dict[str, None] = {}
+    for pattern in patterns:
+        if not pattern.literal.startswith(names.OTHER_USERS + names.DELIMITER):
+            continue
+        address, slash, _ = pattern.literal.removeprefix(names.OTHER_USERS + names.DELIMITER).partition("/")
+        if slash or not pattern.has_wildcard:
+            people[address] = None
+            continue
+        assert session.claims is not None
+        for mailbox in session.server.store.shared_with(UserId(session.claims.sub)):
+            if mailbox != session.mine.mailbox:
+                people[(await session.server.people.mailbox(mailbox)).address] = None
+    return people
 
 
 def _selected(args: ListCommand, folder: Folder) -> bool:

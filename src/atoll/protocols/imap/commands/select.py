@@ -80,7 +80,7 @@ async def _open(session: Session, args: Select, *, examine: bool) -> Ok:
         raise Bad("ENABLE QRESYNC first")  # [RFC 7162 §3.2.5]
     if args.condstore or args.qresync:
         session.enabled.condstore = True
-    had = session.selected is not None
+    had = session.has_selected
     session.deselect()  # [RFC 9051 §6.3.2] also when what follows is refused
     if had:
         session.write(b"* OK [CLOSED] Previous mailbox is closed\r\n")

@@ -68,10 +68,11 @@ def test_both_ends_change(site: Site, tool: Tool, tmp_path: Path) -> None:
         assert re.search(rf"{end}.*: C: \d+ SELECT INBOX \(QRESYNC \(\d+ \d+", said), said
         assert re.search(rf"{end}.*: S: \* VANISHED \(EARLIER\) \d+", said), said
 
-    # a third run may look, and has nothing to do; after it even a look is not needed
+    # it settles: a third run may look at what the second one wrote, a fourth need not select anything
     before = (site.held(alice), site.held(bob))
-    for forbidden in (" (STORE|APPEND|EXPUNGE) ", " (SELECT|STORE|APPEND|EXPUNGE) "):
+    for _ in range(2):
         (tmp_path / "log").unlink()
         run(sync, tmp_path, **home)
         assert before == (site.held(alice), site.held(bob))
-        assert not re.search(rf": C: .*{forbidden}", (tmp_path / "log").read_text(errors="replace"))
+    said = re.findall(r": C: .*", (tmp_path / "log").read_text(errors="replace"))
+    assert not re.search(" (SELECT|STORE|APPEND|EXPUNGE) ", "\n".join(said)), said

@@ -29,7 +29,7 @@ def stop(text, code):
 
 def need_venv():
     """Python's venv and the pip that it brings; Debian keeps them in a package of their own."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - whatever `python3` is here
+    if sys.version_info < (3, 11):
         stop("Atoll needs Python 3.11 or newer; this is %s. PYTHON=/path/to/python3 make ..." % sys.version.split()[0],
              2)
     if has_venv():

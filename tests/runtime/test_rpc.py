@@ -250,3 +250,19 @@ def test_cutting_the_stream_never_changes_the_frames(bodies: list[bytes], cuts: 
         got += reader.feed(stream[at : at + size])
         at += size
     assert got == bodies
+
+
+async def test_a_peer_that_does_not_read_is_dropped(service: Service, client: RpcClient,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "MAX_UNSENT", 100_000)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(service.path))
+    sock.sendall(rpc.frame(["atoll", "1", []]))
+    await client.call("say", Say("between"), Say)
+    silent = next(one for one in service.server.connections if one.peer_version == "1")
+    for _ in range(100):
+        silent.push("flood", Say("x" * 10_000))
+    async with asyncio.timeout(2):
+        await silent.closed.wait()
+    assert (await client.call("say", Say("others"), Say)).text == "others!"
+    sock.close()

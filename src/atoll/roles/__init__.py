@@ -21,6 +21,11 @@ class Role:
     """Whether it accepts connections of people: it is let in last and stopped first."""
     numbered: bool = False
 
+    @property
+    def module(self) -> str:
+        """What its process runs."""
+        return f"atoll.roles.{self.kind}"
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:

@@ -36,7 +36,7 @@ from atoll.base.version import __version__
 from atoll.roles import STOP_ORDER, Instance, instances
 from atoll.roles.sockets import Sockets
 from atoll.runtime import demo as setup
-from atoll.runtime import notify
+from atoll.runtime import harden, notify
 from atoll.runtime.backoff import Backoff
 from atoll.runtime.child import Child
 from atoll.runtime.demo import PORT_OFFSET, DemoError
@@ -49,6 +49,7 @@ from atoll.runtime.role import prepare_process
 from atoll.runtime.rpc import Call, Empty, RpcServer
 from atoll.runtime.sockets import BindError, make_directory
 from atoll.runtime.status import MAX_HEAD, Answer, StatusServer
+from atoll.runtime.tls import BadCertificate, read_pair
 
 STOP_SECONDS = 10.0
 """For a role to stop beyond its drain time: a commit, a checkpoint."""
@@ -101,6 +102,7 @@ class Supervisor:
         self._single = single
         self._servers: list[asyncio.AbstractServer] = []
         self._hurry = asyncio.Event()
+        self._pair = read_pair(DataPaths(data).tls)
 
     # -- starting --------------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -112,9 +114,10 @@ class Supervisor:
         await self._serve()
         for role in self.roles:
             role.keeper = asyncio.create_task(self._keep(role), name=f"keep {role.name}")
-        opener = asyncio.create_task(self._open())
+        tasks = [asyncio.create_task(self._open()), asyncio.create_task(_tell_watchdog())]
         await self.stopping.wait()
-        opener.cancel()
+        for task in tasks:
+            task.cancel()
         await self._stop()
 
     async def _serve(self) -> None:
@@ -216,7 +219,7 @@ class Supervisor:
         if role.starts:
             environment.pop("ATOLL_FAILPOINTS", None)  # armed for the first life only: a test kills once
         role.starts += 1
-        await child.start(role.instance.role.kind, role.sockets, environment, self.sockets.identity(role.instance))
+        await child.start(role.instance.role.module, role.sockets, environment, self.sockets.identity(role.instance))
         role.child = child
         child.send(self._start_message(role))
         self._tell_pids()
@@ -227,7 +230,7 @@ class Supervisor:
         return {"type": "start", "name": role.name, "data": str(self.data), "config": self._config_for(role),
                 "listeners": {name: sock.fileno() for name, sock in role.sockets.items()},
                 "pids": self.pids(), "supervisor": os.getpid(), "single": self._single,
-                "tls": self._tls() if role.instance.role.clients else None,
+                "tls": self._pair if role.instance.role.clients else None,
                 "wait": role.instance.role.clients and not self.opened}
 
     def _config_for(self, role: Running) -> str:
@@ -235,10 +238,6 @@ class Supervisor:
         if role.instance.role.kind != "directory":
             config = msgspec.structs.replace(config, demo=())  # passwords: for the one role that needs them
         return msgspec.json.encode(config).decode()
-
-    def _tls(self) -> dict[str, str]:
-        folder = DataPaths(self.data).tls
-        return {"cert": (folder / "cert.pem").read_text(), "key": (folder / "key.pem").read_text()}
 
     def pids(self) -> dict[str, str]:
         """Which role a process is."""
@@ -270,11 +269,17 @@ class Supervisor:
             self.own_health["configuration"] = ("warn", f"the one before stays in use: {error}")
             return
         self.own_health.pop("configuration", None)
+        try:
+            self._pair = read_pair(DataPaths(self.data).tls)
+            self.own_health.pop("certificate", None)
+        except BadCertificate as error:
+            _log.error("certificate not changed", extra={"f": {"error": str(error)}})
+            self.own_health["certificate"] = ("warn", f"the one before stays in use: {error}")
         notify.tell(notify.reloading())
         for role in self.roles:
             if role.child is not None:
                 role.child.send({"type": "reload", "config": self._config_for(role),
-                                 "tls": self._tls() if role.instance.role.clients else None})
+                                 "tls": self._pair if role.instance.role.clients else None})
         notify.tell("READY=1")
         _log.info("reloaded")
 
@@ -295,9 +300,18 @@ class Supervisor:
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((stop, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
-        if not stop.done():
-            child.send({"type": "stop", "drain": 0.0})
+        if not stop.done() and child.name.startswith("frontend"):
+            child.signal(signal.SIGKILL)  # it holds nothing; the others only finish what they have begun
         await stop
+        _log.info("role stopped", extra={"f": {"of": child.name}})
+
+
+async def _tell_watchdog() -> None:
+    """systemd ends a supervisor whose event loop is stuck."""
+    seconds = notify.watchdog_seconds()
+    while seconds is not None:
+        notify.tell("WATCHDOG=1")
+        await asyncio.sleep(seconds)
 
 
 def main(*, data: Path, port_offset: int | None = None, demo: bool = False, single_process: bool = False,
@@ -306,7 +320,7 @@ def main(*, data: Path, port_offset: int | None = None, demo: bool = False, sing
     data = Path(data).absolute()
     try:
         return _main(data, port_offset, demo, single_process, log_level)
-    except (settings.ConfigError, BindError, DemoError, OSError) as error:
+    except (settings.ConfigError, BadCertificate, BindError, DemoError, OSError) as error:
         print(f"atoll: {error}", file=sys.stderr)  # noqa: T201 - the operator's terminal
         return 1
 
@@ -318,7 +332,6 @@ def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_lev
     if demo:
         setup.write_config(files.config, PORT_OFFSET if port_offset is None else port_offset)
         people = setup.accounts(files.demo)
-        setup.certificate(files.tls)
 
     def load() -> Config:
         made = settings.load(files.config, os.environ)
@@ -329,6 +342,7 @@ def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_lev
         return msgspec.structs.replace(made, demo=people)
 
     config = load()
+    setup.certificate(files.tls, config.island.host)
     prepare_process("island" if single else "supervisor", config)
     if single:
         _say_single(config)
@@ -344,6 +358,8 @@ def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_lev
         lock.flush()
         sockets.bind(config)
         sockets.folders(config)
+        if os.geteuid() == 0:
+            harden.drop_capabilities(harden.SUPERVISOR)
         card = setup.write_card(data, people, sockets.ports) if demo else None
         supervisor = Supervisor(data, config, sockets, _environment(), load, card, single=single)
         uvloop.run(supervisor.run())

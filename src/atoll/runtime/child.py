@@ -1,7 +1,7 @@
 """One role's process, seen from the supervisor: started, talked to, watched, stopped.
 
 In     a role's name, its listeners, its start message.
-Out    a fresh `python -m atoll.roles.KIND` with exactly these descriptors; its messages; the moment it ended.
+Out    a fresh `python -m MODULE NAME` with exactly these descriptors; its messages; the moment it ended.
 Spec   PROCESSES 2, 10, 11; the control channel of runtime.control.
 Fails  OSError when no process can be started.
 Not    when to start again (runtime.backoff) and in which order (roles.supervisor).
@@ -56,7 +56,7 @@ class Child:
         self._number = 0
         self._watch: asyncio.Task[None] | None = None
 
-    async def start(self, kind: str, listeners: Mapping[str, socket.socket], environment: Mapping[str, str],
+    async def start(self, module: str, listeners: Mapping[str, socket.socket], environment: Mapping[str, str],
                     identity: Identity | None) -> None:
         """Start the process; it waits for the start message before it does anything."""
         ours, theirs = socket.socketpair()
@@ -68,7 +68,7 @@ class Child:
             # -P: the working directory is no place to import from. An own process group: a terminal's Ctrl-C is
             # the supervisor's to act on, in its order.
             self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - a spawn takes a millisecond
-                [sys.executable, "-P", "-m", f"atoll.roles.{kind}", self.name], pass_fds=fds, stdin=subprocess.DEVNULL,
+                [sys.executable, "-P", "-m", module, self.name], pass_fds=fds, stdin=subprocess.DEVNULL,
                 env={**environment, "ATOLL_CONTROL": str(theirs.fileno())}, process_group=0, **who)
         self.pid = self._process.pid
         loop = asyncio.get_running_loop()

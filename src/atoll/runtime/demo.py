@@ -75,10 +75,13 @@ def _password() -> str:
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(4)) for _ in range(4))
 
 
-def certificate(folder: Path) -> None:
+def certificate(folder: Path, host: str) -> None:
     """The island's own authority and certificate, unless there is one."""
+    if (folder / "cert.pem").exists():
+        return
     make_directory(folder, 0o700)
-    done = subprocess.run([sys.executable, "-P", "-m", "atoll.runtime.certificates", str(folder), *NAMES],  # noqa: S603
+    names = dict.fromkeys((host, *NAMES))
+    done = subprocess.run([sys.executable, "-P", "-m", "atoll.runtime.certificates", str(folder), *names],  # noqa: S603
                           capture_output=True, check=False)
     if done.returncode:
         raise DemoError(f"no certificate could be made: {done.stderr.decode(errors='replace').strip()[-300:]}")

@@ -35,6 +35,9 @@ _FS_FILE = _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1
 _SCOPES = (1 << 0) | (1 << 1)
 """Abstract Unix sockets and signals of processes outside (ABI 6)."""
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_BIND_SERVICE = 0, 1, 5, 6, 7, 10
+SUPERVISOR = frozenset({CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_BIND_SERVICE})
+"""What starting roles under their own users takes."""
 _LAST_CAPABILITY = 63
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -63,7 +66,9 @@ def restrict(*, read: list[Path], write: list[Path], connect_tcp: bool = False, 
              ) -> tuple[str, str]:
     """Restrict this process, and threads that it starts, for good: (state, sentence)."""
     _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    drop_capabilities(frozenset())
+    # Root on whose way a directory of another person lies (sudo in a home) must still find its files: the paths are
+    # bounded by Landlock.
+    drop_capabilities(frozenset({CAP_DAC_OVERRIDE}) if os.geteuid() == 0 else frozenset())
     landlock, closed = _landlock(read, write, connect_tcp)
     filtered = seccomp.deny(dial=connect_tcp, threads=threads)
     older = len(os.listdir("/proc/self/task")) - 1

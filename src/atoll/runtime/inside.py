@@ -30,15 +30,15 @@ class InsideRole:
         self.pid = os.getpid()
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._on_message = on_message
-        self._kind = ""
+        self._module = ""
         self._listeners: dict[str, socket.socket] = {}
         self._context: RoleContext | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, kind: str, listeners: Mapping[str, socket.socket], environment: Mapping[str, str],
+    async def start(self, module: str, listeners: Mapping[str, socket.socket], environment: Mapping[str, str],
                     identity: Identity | None) -> None:
         """Keep what the role begins with; it begins with the start message."""
-        self._kind = kind
+        self._module = module
         # A server closes the socket that it is given: ours stays open for the role's next life.
         self._listeners = {name: sock.dup() for name, sock in listeners.items()}
 
@@ -46,7 +46,7 @@ class InsideRole:
         """What a process would read from its control channel."""
         if message["type"] == "start":
             self._context = RoleContext(message, self._listeners, self._answer)
-            main = importlib.import_module(f"atoll.roles.{self._kind}").main
+            main = importlib.import_module(self._module).main
             self._task = asyncio.create_task(main(self._context), name=self.name)
             self._task.add_done_callback(self._finished)
         elif self._context is not None:

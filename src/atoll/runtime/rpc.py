@@ -358,17 +358,19 @@ class RpcClient:
 
     A call while disconnected waits, at most `timeout` seconds in all, then RpcError("temporary").
     on_push(op, params as msgpack bytes): pushes, in order. on_connect: called after each (re)connection, to subscribe
-    again; other calls wait for its end. admit: which server process to believe (its pid and uid by SO_PEERCRED).
+    again; other calls wait for its end. on_lost: the connection ended by itself. admit: which server process to believe (its pid and uid by SO_PEERCRED).
     """
 
     def __init__(self, path: Path, *, on_push: Callable[[str, bytes], None] | None = None, timeout: float = 10,
                  on_connect: Callable[[], Awaitable[None]] | None = None,
+                 on_lost: Callable[[], None] | None = None,
                  admit: Callable[[Peer], bool] | None = None, extensions: Iterable[str] = ()) -> None:
         self.path = path
         self.timeout = timeout
         self.extensions = tuple(extensions)
         self.on_push = on_push
         self.on_connect = on_connect
+        self.on_lost = on_lost
         self._admit = admit
         self._link: _ClientLink | None = None
         self._up: asyncio.Event | None = None
@@ -451,6 +453,8 @@ class RpcClient:
             if self._up is not None:
                 self._up.clear()
             if not self._closed:
+                if self.on_lost is not None:
+                    self.on_lost()
                 self.start()
 
     async def call(self, op: str, params: msgspec.Struct, result: type[T], within: float | None = None, *,

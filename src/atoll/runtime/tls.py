@@ -14,6 +14,7 @@ import logging
 import os
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ _log = logging.getLogger("atoll.tls")
 
 class BadCertificate(Exception):
     """The pair cannot be used; str() says why, without a byte of it."""
+
+
+def read_pair(folder: Path) -> dict[str, str]:
+    """The certificate chain and the key of DATA/tls, which fit together."""
+    try:
+        pair = {"cert": (folder / "cert.pem").read_text("ascii"), "key": (folder / "key.pem").read_text("ascii")}
+    except (OSError, ValueError) as error:
+        raise BadCertificate(f"{folder}: {getattr(error, 'strerror', None) or 'not PEM'}") from None
+    server_context(pair)
+    return pair
 
 
 def server_context(pair: Mapping[str, str]) -> ssl.SSLContext:

@@ -15,6 +15,8 @@ COMMAND_LINE = 2048
 """Octets of a command line with its parameters; RFC 5321 asks for 512 and more for each extension."""
 AUTH_LINE = 12288
 """Octets of a line in an AUTH exchange [RFC 4954 §4.5]."""
+HOLD = 65536
+"""Content is given out when it is whole, or in pieces of about so many octets."""
 _END = b"\r\n.\r\n"
 _HELD = len(_END) - 1
 
@@ -102,7 +104,7 @@ class Reader:
     def _line(self) -> Line | None:
         end = self._buffer.find(b"\r\n", 0, self._limit + 2)
         if end < 0:
-            if len(self._buffer) > self._limit:
+            if len(self._buffer) >= self._limit + 2:  # its CRLF would have been seen
                 raise LineTooLong
             return None
         text = bytes(self._buffer[:end])
@@ -132,10 +134,9 @@ class Reader:
         else:
             self._scanned = len(buffer)
             cut = len(buffer) - _HELD
-            while cut > 0 and buffer[cut - 1] == 13:  # a CR is judged together with what follows it
-                cut -= 1
-            if cut <= 0 or len(buffer) < 65536:
+            if len(buffer) < HOLD:
                 return None
+            cut -= buffer[cut - 1] == 13  # a CR is judged together with what follows it
         data = bytes(buffer[:cut])
         del buffer[:cut]
         self._scanned = 0

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -23,7 +25,13 @@ from atoll.formats.smtp.replies import Reply, ReplyParser
 from atoll.runtime.peers import Peer, peer_of
 
 MAX_CONNECTIONS = 64
+WAIT_SECONDS = 30.0
+"""How long a message waits for transport, which may be starting anew (PROCESSES 11), before the client hears 451."""
 Done = Callable[[Reply], None]
+_log = logging.getLogger("atoll.smtp.handoff")
+
+
+Use = Callable[["HopConnection | None"], None]
 
 
 def facts_word(facts: msgspec.Struct) -> str:
@@ -58,16 +66,17 @@ def rcpt_line(rcpt: RcptTo) -> bytes:
 
 
 class HopConnection(asyncio.Protocol):
-    """One connection to transport. idle: no transaction is in flight."""
+    """One connection to transport. ready: greeted, and its end has not come. on_lost: who must know that it went."""
 
-    def __init__(self, trust: Callable[[Peer], bool], on_free: Callable[[HopConnection], None],
-                 on_lost: Callable[[HopConnection], None], hello: bytes) -> None:
+    def __init__(self, trust: Callable[[Peer], bool], hello: bytes, on_ready: Callable[[HopConnection], None],
+                 on_free: Callable[[HopConnection], None], on_lost: Callable[[HopConnection], None]) -> None:
         self._trust = trust
-        self._on_free = on_free
-        self._on_lost = on_lost
         self._hello = hello
+        self._on_ready = on_ready
+        self._on_free = on_free
+        self.on_lost = on_lost
         self._parser = ReplyParser()
-        self._expected: deque[Done | None] = deque()
+        self._expected: deque[Done] = deque()
         self._transport: asyncio.Transport | None = None
         self.ready = False
 
@@ -76,13 +85,13 @@ class HopConnection(asyncio.Protocol):
         if not self._trust(peer_of(transport)):
             self._transport.abort()
             return
-        self._expected.append(None)
+        self._expected.append(_nothing)
         self.ask(self._hello, self._greeted)
 
     def _greeted(self, reply: Reply) -> None:
         if reply.code == 250:
             self.ready = True
-            self._on_free(self)
+            self._on_ready(self)
         else:
             self.close()
 
@@ -93,32 +102,37 @@ class HopConnection(asyncio.Protocol):
                 if reply.code == 421 or not self._expected:
                     self.close()
                     return
-                done = self._expected.popleft()
-                if done is not None:
-                    done(reply)
+                self._expected.popleft()(reply)
         except ValueError:
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport, self.ready = None, False
+        self._transport = None
         waiting, self._expected = self._expected, deque()
-        self._on_lost(self)
+        self.on_lost(self)
+        self.ready = False
         for done in waiting:
-            if done is not None:
-                done(replies.TRY_LATER)
+            done(replies.TRY_LATER)
 
-    def ask(self, data: bytes, done: Done | None) -> None:
-        """Send; done is called with the reply. None: the reply says nothing to us."""
+    def ask(self, data: bytes, done: Done, early: Done | None = None, count: int = 0) -> None:
+        """Send one write: `count` replies go to early, the last one to done. Not connected: done gets 451."""
         if self._transport is None:
-            if done is not None:
-                done(replies.TRY_LATER)
+            done(replies.TRY_LATER)
             return
+        for _ in range(count):
+            self._expected.append(early or _nothing)
         self._expected.append(done)
         self._transport.write(data)
 
+    async def answer(self, data: bytes) -> Reply:
+        """Send a command, wait for its reply."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self.ask(data, lambda reply: None if answer.done() else answer.set_result(reply))
+        return await answer
+
     def free(self) -> None:
         """The transaction is over."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._on_free(self)
 
     def close(self) -> None:
@@ -127,25 +141,27 @@ class HopConnection(asyncio.Protocol):
             self._transport.close()
 
 
+def _nothing(_: object) -> None:
+    """A reply that says nothing to us; a connection that nobody waits for."""
+
+
 class Transaction:
-    """One message on its way over a connection. Calls done once."""
+    """One message on its way over a connection. Calls done once, after its last chunk."""
 
     def __init__(self, hop: HopConnection, mail: bytes, recipients: list[RcptTo], done: Done) -> None:
         self._hop = hop
         self._head = mail + b"".join([rcpt_line(rcpt) for rcpt in recipients])
-        self._replies = len(recipients) + 1 if mail else len(recipients)
+        self._replies = len(recipients) + bool(mail)
         self._done = done
         self._verdict: Reply | None = None
         self._over = False
 
-    def send(self, data: bytes, *, last: bool, more: Callable[[], None] | None = None) -> None:
-        """A chunk. more: called when the next one may come."""
+    def send(self, data: bytes, *, last: bool, more: Done) -> None:
+        """A chunk. more: called with its reply, when the next one may come."""
         head, self._head = self._head, b""
-        if head:
-            for _ in range(self._replies):
-                self._hop._expected.append(self._early)
+        count, self._replies = self._replies, 0
         chunk = b"%sBDAT %d%s\r\n%s" % (head, len(data), b" LAST" if last else b"", data)
-        self._hop.ask(chunk, self._last if last else lambda reply: self._chunk(reply, more))
+        self._hop.ask(chunk, self._last if last else partial(self._chunk, more), self._early, count)
 
     def abort(self) -> None:
         """The content turned out bad: nothing of it may be accepted."""
@@ -156,19 +172,16 @@ class Transaction:
         if reply.code >= 400 and self._verdict is None:
             self._verdict = reply
 
-    def _chunk(self, reply: Reply, more: Callable[[], None] | None) -> None:
-        self._early(reply)
-        if more is not None and not self._over:
-            more()
+    def _chunk(self, more: Done, reply: Reply) -> None:
+        if not self._over:
+            more(self._verdict or reply)
 
     def _last(self, reply: Reply) -> None:
         if self._over:
             return
         self._over = True
-        verdict = self._verdict if self._verdict is not None and reply.code >= 400 else reply
-        if reply is not replies.TRY_LATER:
-            self._hop.free()
-        self._done(verdict)
+        self._hop.free()
+        self._done(self._verdict if self._verdict is not None and reply.code >= 400 else reply)
 
 
 class Handoff:
@@ -180,22 +193,36 @@ class Handoff:
         self._trust = trust
         self._idle: list[HopConnection] = []
         self._open = 0
-        self._waiting: deque[Callable[[HopConnection | None], None]] = deque()
+        self._waiting: deque[tuple[float, Use]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def take(self, use: Callable[[HopConnection | None], None]) -> None:
+    def take(self, use: Use) -> None:
         """use is called with a connection of its own (at once if one is idle), or None: transport is away."""
-        while self._idle:
-            hop = self._idle.pop()
-            if hop.ready:
-                use(hop)
-                return
-        self._waiting.append(use)
+        if self._idle:
+            use(self._idle.pop())
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting.append((loop.time() + WAIT_SECONDS, use))
+        if self._timer is None:
+            self._timer = loop.call_later(WAIT_SECONDS, self._late)
+        self._grow()
+
+    def _grow(self) -> None:
         if self._open < MAX_CONNECTIONS:
             self._open += 1
             task = asyncio.get_running_loop().create_task(self._connect())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_unix_connection(
+                lambda: HopConnection(self._trust, self._hello, self._free, self._free, self._lost), str(self._path))
+        except OSError as error:
+            _log.warning("transport cannot be reached", extra={"f": {"error": str(error)}})
+            self._open -= 1
+            self._refuse(float("inf"))
 
     async def connect(self) -> HopConnection | None:
         """A connection outside the pool (submission); None: transport is away."""
@@ -207,23 +234,15 @@ class Handoff:
 
         try:
             await asyncio.get_running_loop().create_unix_connection(
-                lambda: HopConnection(self._trust, settle, lambda _: settle(None), self._hello), str(self._path))
-        except OSError:
+                lambda: HopConnection(self._trust, self._hello, settle, _nothing, lambda _: settle(None)),
+                str(self._path))
+            return await asyncio.wait_for(ready, WAIT_SECONDS)
+        except (OSError, TimeoutError):
             return None
-        return await ready
-
-    async def _connect(self) -> None:
-        try:
-            await asyncio.get_running_loop().create_unix_connection(
-                lambda: HopConnection(self._trust, self._free, self._lost, self._hello), str(self._path))
-        except OSError:
-            self._open -= 1
-            if self._waiting:
-                self._waiting.popleft()(None)
 
     def _free(self, hop: HopConnection) -> None:
         if self._waiting:
-            self._waiting.popleft()(hop)
+            self._waiting.popleft()[1](hop)
         else:
             self._idle.append(hop)
 
@@ -231,10 +250,26 @@ class Handoff:
         self._open -= 1
         if hop in self._idle:
             self._idle.remove(hop)
-        if self._waiting and self._open == 0:
-            self._waiting.popleft()(None)
+        if not hop.ready:  # never greeted: another would fare no better
+            self._refuse(float("inf"))
+        elif self._waiting:
+            self._grow()
+
+    def _late(self) -> None:
+        """One timer for all that wait."""
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        self._refuse(now)
+        if self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(self._waiting[0][0] - now, self._late)
+
+    def _refuse(self, until: float) -> None:
+        while self._waiting and self._waiting[0][0] <= until:
+            self._waiting.popleft()[1](None)
 
     def close(self) -> None:
         """Close what is idle."""
+        if self._timer is not None:
+            self._timer.cancel()
         for hop in list(self._idle):
             hop.close()

@@ -3,7 +3,8 @@
 In     transactions of frontends of ours: the kernel says which process connects. XATOLL on MAIL: the client's facts.
 Out    envelopes with content for transport.pipeline; its reply.
 Spec   docs/seams.md 6; PROCESSES 4 (token), 6, 7.
-Fails  a token that opens nothing: 535. A sender that the person may not use: 550 5.7.60 at MAIL.
+Fails  a token that opens nothing: 535. A sender that the person may not use: 550 5.7.60 at MAIL. Too many recipients
+       this hour: 450 4.7.1. Too much held at once: 452 4.3.1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from atoll.formats.smtp.replies import Reply
 from atoll.runtime.peers import Peer, peer_of
 from atoll.runtime.rpc import RpcError
 from atoll.transport.envelope import Envelope, Facts, Recipient
+from atoll.transport.rates import RecipientRate
 
+MAX_HELD = 256 * 2**20
+"""Octets of messages that connections may hold together; a chunk beyond is refused for now."""
 Accept = Callable[[Envelope, bytes, Callable[[Reply], None]], None]
 _log = logging.getLogger("atoll.smtp.hop")
 _NO_FACTS = Facts()
@@ -40,7 +44,8 @@ class HopServer:
 
     def __init__(self, accept: Accept, clock: Clock, *, admit: Callable[[Peer], bool], host: str, limit: int,
                  recipients: int, verifier: TokenVerifier | None = None,
-                 may_send_as: Callable[[bytes, str], Awaitable[bool]] | None = None) -> None:
+                 may_send_as: Callable[[bytes, str], Awaitable[bool]] | None = None,
+                 rate: RecipientRate | None = None) -> None:
         self.accept = accept
         self.clock = clock
         self.admit = admit
@@ -49,6 +54,8 @@ class HopServer:
         self.recipients = recipients
         self.verifier = verifier
         self.may_send_as = may_send_as
+        self.rate = rate
+        self.held = 0
         self.connections: set[HopSession] = set()
         self.facts: dict[str, Facts] = {}
 
@@ -115,6 +122,8 @@ class HopSession(asyncio.Protocol):
         self._server.connections.discard(self)
         if self._task is not None:
             self._task.cancel()
+        if not self._busy:
+            self._reset()
 
     def end(self) -> None:
         """421 and close."""
@@ -174,6 +183,7 @@ class HopSession(asyncio.Protocol):
             self._say(replies.UNKNOWN)
 
     def _reset(self) -> None:
+        self._server.held -= self._size
         self._mail, self._refused, self._last, self._size = None, None, False, 0
         self._recipients, self._pieces = [], []
 
@@ -191,8 +201,7 @@ class HopSession(asyncio.Protocol):
     def _mail_from(self, rest: str) -> None:
         if self._server.verifier is not None and self.claims is None:
             raise Refuse(replies.NEED_AUTH)
-        if self._mail is not None:
-            raise Refuse(replies.SEQUENCE)
+        self._reset()  # the frontend has given up what was begun
         mail = parse_mail(rest, hop=True)
         self._server.facts_of(mail.xatoll)
         if self.claims is None:
@@ -241,9 +250,14 @@ class HopSession(asyncio.Protocol):
         self._say(replies.OK)
 
     def _piece(self, data: bytes) -> None:
+        if self._refused is not None:
+            return
         self._size += len(data)
+        self._server.held += len(data)
         if self._size > self._server.limit + AUTH_LINE:
             self._refused, self._pieces = replies.TOO_BIG, []
+        elif self._server.held > MAX_HELD:
+            self._refused, self._pieces = replies.NO_SPACE, []
         else:
             self._pieces.append(data)
 
@@ -251,12 +265,22 @@ class HopSession(asyncio.Protocol):
         if self._mail is None or not self._recipients:
             self._reset()
             self._say(replies.NO_RECIPIENTS)
+        elif self._refused is not None:
+            refused = self._refused
+            if self._last:
+                self._reset()
+            self._say(refused)
         elif not self._last:
             self._say(replies.OK)
-        elif self._refused is not None:
-            self._answered(self._refused)
+        elif not self._within_rate():
+            self._reset()
+            self._say(replies.TOO_MANY_THIS_HOUR)
         else:
             self._hand_over(self._mail)
+
+    def _within_rate(self) -> bool:
+        rate = self._server.rate
+        return rate is None or self.claims is None or rate.take(self.claims.sub, len(self._recipients))
 
     def _hand_over(self, mail: MailFrom) -> None:
         claims = self.claims

@@ -21,7 +21,7 @@ _REPLIES = {
     "disabled": replies.AUTH_FAILED,
     "authorization": replies.AUTH_FAILED,
     "protocol": replies.AUTH_FAILED,
-    "slow": Reply(454, "4.7.0", "Too many failed attempts, try again later"),
+    "slow": replies.AUTH_SLOW,
     "temporary": replies.AUTH_TEMPORARY,
 }
 
@@ -39,10 +39,7 @@ async def open_submission(front: SmtpFront, ticket: Ticket, found: Credentials,
     hop = await front.submit_hops.connect()
     if hop is None:
         return replies.AUTH_TEMPORARY
-    answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-    hop.ask(f"AUTH ATOLL {signed.token}\r\n".encode(),
-            lambda reply: None if answer.done() else answer.set_result(reply))
-    reply = await answer
+    reply = await hop.answer(f"AUTH ATOLL {signed.token}\r\n".encode())
     if reply.code != 235:
         hop.close()
         return replies.AUTH_TEMPORARY

@@ -1,7 +1,9 @@
-"""A message on its way in: pieces are kept up to a size, then streamed on to transport as they come.
+"""A message on its way in: kept up to a size, then streamed on to transport as it comes.
 
 In     pieces of the reader; the end with its fault.
 Out    one Transaction over a connection to transport; its reply, once.
+Spec   PROCESSES 7: one write for a message that fits in memory; a larger one in chunks with back pressure: at most one
+       chunk is under way and one is being filled.
 Fails  too big, bad line ends, transport away: a reply of ours; nothing of the message was accepted.
 """
 
@@ -17,7 +19,10 @@ from atoll.protocols.smtp.handoff import Handoff, HopConnection, Transaction
 
 
 class Incoming:
-    """One message. pause, resume: of the client's connection. hop: its own connection (submission) or from the pool."""
+    """One message. hop: its own connection (submission), or None: one of the pool.
+
+    pause, resume: of the client's events. done gets the reply; never before end() was called.
+    """
 
     def __init__(self, pool: Handoff, hop: HopConnection | None, mail: bytes, recipients: list[RcptTo], head: bytes, *,
                  limit: int, in_memory: int, binary: bool, pause: Callable[[], None], resume: Callable[[], None],
@@ -35,11 +40,13 @@ class Incoming:
         self._carry = b""
         self._pause = pause
         self._resume = resume
+        self._paused = False
         self._done = done
         self._fault: Reply | None = None
         self._transaction: Transaction | None = None
-        self._sending = False
+        self._under_way = False
         self._ended = False
+        self._over = False
 
     def feed(self, data: bytes, *, checked: bool) -> None:
         """A piece. checked: the reader has looked at its line ends (DATA)."""
@@ -51,10 +58,15 @@ class Incoming:
             return
         if not checked and not self._binary:
             data = self._check(data)
+            if self._fault is not None:
+                return
         self._pieces.append(data)
         self._held += len(data)
-        if self._held > self._in_memory and not self._sending:
-            self._stream()
+        if self._held > self._in_memory:
+            self._paused = True
+            self._pause()
+            if not self._under_way:
+                self._forward()
 
     def _check(self, data: bytes) -> bytes:
         """Line ends of a BDAT piece; a CR at its end waits for what follows."""
@@ -67,82 +79,78 @@ class Incoming:
         return data
 
     def _spoil(self, reply: Reply) -> None:
+        """It will be refused at its end; nothing more of it goes on."""
         self._fault = reply
         self._pieces.clear()
+        self._held = 0
         if self._transaction is not None:
             self._transaction.abort()
 
     def end(self, fault: str = "") -> None:
-        """The content is whole."""
+        """The content is whole. fault: what the reader found in it."""
+        self._ended = True
         if self._carry:
             fault = "bare CR or LF"
         if fault and self._fault is None:
             self._spoil(replies.NUL_CONTENT if fault == "NUL" else replies.BARE_CONTENT)
         if self._fault is not None:
             self._finish(self._fault)
-            return
-        self._ended = True
-        if not self._sending:
-            self._send_rest()
+        elif not self._under_way:
+            self._forward()
 
-    def _stream(self) -> None:
-        self._sending = True
-        self._pause()
-        self._with_hop(self._first)
-
-    def _with_hop(self, use: Callable[[HopConnection | None], None]) -> None:
-        if self._hop is not None:
-            use(self._hop)
+    def _forward(self) -> None:
+        """Send what is held; the first time, over a connection that is free."""
+        self._under_way = True
+        if self._transaction is not None:
+            self._send(self._transaction)
+        elif self._hop is not None:
+            self._start(self._hop)
         else:
-            self._pool.take(use)
+            self._pool.take(self._start)
 
-    def _first(self, hop: HopConnection | None) -> None:
+    def _start(self, hop: HopConnection | None) -> None:
+        if self._over or self._fault is not None:
+            if hop is not None:
+                hop.free()
+            return
         if hop is None:
-            self._sending = False
+            self._under_way = False
             self._spoil(replies.TRY_LATER)
-            self._resume()
+            self._go_on()
             return
         self._transaction = Transaction(hop, self._mail, self._recipients, self._finish)
-        self._transaction.send(self._take(), last=False, more=self._more)
+        self._send(self._transaction)
 
-    def _more(self) -> None:
-        """Transport has taken a chunk."""
-        if self._fault is not None:
-            return
-        if self._ended:
-            self._send_rest()
-        elif self._held > self._in_memory // 2:
-            assert self._transaction is not None
-            self._transaction.send(self._take(), last=False, more=self._more)
-        else:
-            self._sending = False
-        self._resume()
-
-    def _take(self) -> bytes:
-        data = b"".join(self._pieces)
+    def _send(self, transaction: Transaction) -> None:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._held = 0
-        return data
+        transaction.send(data, last=self._ended, more=self._taken)
 
-    def _send_rest(self) -> None:
-        if self._transaction is not None:
-            self._transaction.send(self._take(), last=True)
-        else:
-            self._with_hop(self._whole)
+    def _taken(self, reply: Reply) -> None:
+        """Transport has a chunk, or will not have it."""
+        self._under_way = False
+        if reply.code != 250 and self._fault is None:
+            self._spoil(reply)
+        if self._fault is None and (self._ended or self._held > self._in_memory):
+            self._forward()
+        self._go_on()
 
-    def _whole(self, hop: HopConnection | None) -> None:
-        if hop is None:
-            self._finish(replies.TRY_LATER)
-            return
-        self._transaction = Transaction(hop, self._mail, self._recipients, self._finish)
-        self._transaction.send(self._take(), last=True)
+    def _go_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._resume()
+        elif self._ended and self._fault is not None:
+            self._finish(self._fault)
 
     def _finish(self, reply: Reply) -> None:
-        done, self._done = self._done, lambda _: None
-        done(reply)
+        if not self._over:
+            self._over = True
+            self._done(reply)
 
     def abandon(self) -> None:
-        """The client is gone before its message was whole."""
-        self._done = lambda _: None
-        if self._transaction is not None and not self._ended:
-            self._transaction.abort()
+        """The client is gone, or begins anew, before its message was whole."""
+        if not self._over:
+            self._over = True
+            if self._transaction is not None and not self._ended:
+                self._transaction.abort()

@@ -7,9 +7,11 @@ import os
 
 import pytest
 
+from atoll.directory.client import feed
 from atoll.directory.client.model import ClientFacts, Refused, Revocation
 from atoll.directory.client.tokens import BadToken
 from atoll.runtime.peers import Peer
+from atoll.runtime.rpc import RpcError
 
 from .conftest import PASSWORD, House
 
@@ -193,6 +195,19 @@ async def test_exchange_needs_a_live_session_of_the_asking_process(house: House)
         await one.exchange(signed.sid, signed.user, bob.mailbox)
 
 
+async def test_the_queue_has_an_epoch_but_gets_no_mailbox(house: House) -> None:
+    backend = house.backend()
+    await backend.audience("transport.start")
+    assert await backend.owner_epoch("queue") == 1
+    await house.parts.register.create_mailbox("carol@example.test")
+    info = house.parts.recipients.mailbox_of("carol@example.test")
+    assert info is not None
+    assert info.backend == "mailbox-1"
+    with pytest.raises(RpcError, match="not_found"):
+        await house.parts.register.create_mailbox("dave@example.test", database="queue")
+    assert [one.name for one in house.parts.recipients.databases()] == ["db1", "db2"]
+
+
 async def test_owner_epochs_only_grow_and_survive_a_restart(house: House) -> None:
     backend = house.backend()
     await backend.audience("mailbox-1.start")
@@ -206,3 +221,20 @@ async def test_owner_epochs_only_grow_and_survive_a_restart(house: House) -> Non
         await backend.owner_epoch("db2")  # mailbox-2's
     assert await backend.owner_epoch("db3") == 1  # unknown: becomes ours
     assert [info.name for info in await backend.databases("mailbox-1")] == ["db1", "db3"]
+
+
+async def test_five_minutes_without_the_directory_are_told_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "AWAY_SECONDS", 0.2)
+    backend = house.backend()
+    told: list[int] = []
+    backend.on_away(lambda: told.append(1))
+    await backend.databases("mailbox-1")
+    await house.stop()
+    await house.start()
+    await backend.databases("mailbox-1")  # back in time
+    await asyncio.sleep(0.3)
+    assert told == []
+    await house.stop()
+    await asyncio.sleep(0.4)
+    await house.start()
+    assert told == [1]

@@ -358,7 +358,8 @@ class RpcClient:
 
     A call while disconnected waits, at most `timeout` seconds in all, then RpcError("temporary").
     on_push(op, params as msgpack bytes): pushes, in order. on_connect: called after each (re)connection, to subscribe
-    again; other calls wait for its end. on_lost: the connection ended by itself. admit: which server process to believe (its pid and uid by SO_PEERCRED).
+    again; other calls wait for its end. on_lost: the connection ended by itself. admit: which server process to believe
+    (its pid and uid by SO_PEERCRED).
     """
 
     def __init__(self, path: Path, *, on_push: Callable[[str, bytes], None] | None = None, timeout: float = 10,

@@ -19,6 +19,9 @@ from atoll.directory.client.cache import MISSING, Missing, ShortCache
 from atoll.directory.client.model import MAX_ADDRESS, Changed, RecipientInfo, Revocation
 from atoll.runtime.rpc import RpcClient, RpcError
 
+AWAY_SECONDS = 300.0
+"""Sessions go on for so long without the stream of revocations."""
+
 _log = logging.getLogger("atoll.directory.client")
 
 
@@ -44,7 +47,10 @@ class Feed:
         self._revoked: list[Callable[[Revocation], None]] = []
         self._changed: list[Callable[[Changed], None]] = []
         rpc.on_push = self._pushed
+        self._away: list[Callable[[], None]] = []
+        self._away_timer: asyncio.TimerHandle | None = None
         rpc.on_connect = self.connected
+        rpc.on_lost = self._lost
 
     def start(self) -> None:
         """Connect now, so that revocations arrive before anything is asked."""
@@ -58,6 +64,19 @@ class Feed:
         """Call for each change of the directory's content."""
         self._changed.append(callback)
 
+    def on_away(self, callback: Callable[[], None]) -> None:
+        """Call when the directory has been away for five minutes: nobody would tell us of revocations (PROCESSES 6)."""
+        self._away.append(callback)
+
+    def _lost(self) -> None:
+        if self._away_timer is None:
+            self._away_timer = asyncio.get_running_loop().call_later(AWAY_SECONDS, self._tell_away)
+
+    def _tell_away(self) -> None:
+        self._away_timer = None
+        for callback in self._away:
+            callback()
+
     async def connected(self) -> None:
         """Subscribe again after each connection."""
         self.forget()
@@ -65,6 +84,9 @@ class Feed:
         for revocation in answer.revocations:
             self._tell_revoked(revocation)
         self._since = max(self._since, answer.change)
+        if self._away_timer is not None:
+            self._away_timer.cancel()
+            self._away_timer = None
 
     def forget(self) -> None:
         """Drop what is cached: a change may have been missed."""

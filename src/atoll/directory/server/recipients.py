@@ -160,6 +160,8 @@ class Recipients:
         return info is not None and info.user == user
 
     def databases(self, backend: str = "") -> list[DatabaseInfo]:
+        """The mailbox databases of one role, or all."""
         rows = self._db.rows("""SELECT name, backend, island, owner_epoch, mounted FROM mailbox_db
-            WHERE deleted = 0 AND (? = '' OR backend = ?) ORDER BY name""", (backend, backend))
+            WHERE deleted = 0 AND backend LIKE 'mailbox-%' AND (? = '' OR backend = ?) ORDER BY name""",
+                             (backend, backend))
         return [DatabaseInfo(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]

@@ -371,11 +371,14 @@ class Register:
 
 
 def _choose_database(tx: Tx, wanted: str) -> str:
+    # Transport's queue has an owner epoch here as well, but no mailbox lives in it.
     if wanted:
-        if tx.one("SELECT 1 FROM mailbox_db WHERE name = ? AND deleted = 0", (wanted,)) is None:
+        if tx.one("""SELECT 1 FROM mailbox_db WHERE name = ? AND deleted = 0 AND backend LIKE 'mailbox-%'""",
+                  (wanted,)) is None:
             raise RpcError("not_found", f"no such database: {wanted}")
         return wanted
-    row = tx.one("""SELECT b.name FROM mailbox_db b WHERE b.deleted = 0 AND b.mounted = 1 ORDER BY
+    row = tx.one("""SELECT b.name FROM mailbox_db b WHERE b.deleted = 0 AND b.mounted = 1
+        AND b.backend LIKE 'mailbox-%' ORDER BY
         (SELECT count(*) FROM mailbox m WHERE m.db = b.name AND m.deleted = 0), b.name LIMIT 1""")
     if row is None:
         raise RpcError("temporary", "no mailbox database is mounted")

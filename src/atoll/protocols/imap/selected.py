@@ -115,7 +115,10 @@ class Selected:
             out.append(b"* %d EXISTS\r\n" % len(look.uids))
             if recent:
                 out.append(b"* %d RECENT\r\n" % sum(1 for uid in look.recent if uid >= self.recent_from))
-        self.uids, self.cn = look.uids, look.cn
+        before, self.uids, self.cn = self.cn, look.uids, look.cn
+        if vanished and look.cn != before and not look.changed and not look.vanished:
+            # Nothing else of this says the new number: a client that keeps it need not select again to learn it.
+            out.append(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % look.cn)
         for row in look.changed:
             if told is None or told.get(row[0]) != row[3]:
                 out.append(self.fetch_line(row, self.uids.seq(row[0]), modseq=modseq))

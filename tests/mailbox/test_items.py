@@ -6,7 +6,19 @@ import dataclasses
 
 import pytest
 
-from atoll.mailbox import Access, Flag, NewMessage, Notice, Store, StoreCode, StoreError, UidMap, UidSet, Want, WellKnown
+from atoll.mailbox import (
+    Access,
+    Flag,
+    NewMessage,
+    Notice,
+    Store,
+    StoreCode,
+    StoreError,
+    UidMap,
+    UidSet,
+    Want,
+    WellKnown,
+)
 from atoll.mailbox.check import faults
 
 from .kit import ALICE, ALICES, T0, Directory, StillClock, content, delivery, message, new

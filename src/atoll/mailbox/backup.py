@@ -114,6 +114,7 @@ class Archive:
     """A backup opened beside the live database, for reading."""
 
     def __init__(self, engine: Engine, path: Path) -> None:
+        self._path = path
         self._database = engine.open(path, create=False)
         self.reader: Connection = self._database.reader
 
@@ -139,6 +140,8 @@ class Archive:
 
     def close(self) -> None:
         self._database.close()
+        for suffix in ("-wal", "-shm", ".lock"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
 
 async def bring_back(access: Access, archive: Archive, scan: Callable[[bytes], Content], into: str, *,

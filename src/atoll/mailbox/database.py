@@ -101,6 +101,12 @@ class MailboxDatabase:
                                                      "fenced": isinstance(error, Fenced)}})
         self._on_doubt(self, error)
 
+    def reread(self) -> None:
+        """Rows were changed beside the usual paths (repair): memory is read anew."""
+        self.memory.clear()
+        self._views.clear()
+        self.maps.clear()
+
     def forget(self) -> None:
         """A group was rolled back: what the writer's memory took from it is void."""
         self.memory.clear()

@@ -41,6 +41,9 @@ class MapCache:
         self._reader = reader
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
+    def clear(self) -> None:
+        self._kept.clear()
+
     def now(self, fid: int) -> FolderNow | None:
         """Call inside a snapshot."""
         row = self._reader.one("SELECT cn_high, total, uidnext, trim_cn FROM folder WHERE fid = ? AND gone = 0", (fid,))

@@ -19,7 +19,8 @@ from atoll.sql import Connection
 FOLDER_COLUMNS = ("fid, mid, fno, parent, name, class, wellknown, hidden, own_seen, gone, uidv, uidnext, recent_uid,"
                   " cn_born, cn_props, cn_high, trim_cn, total, unread, bytes, deleted")
 GRANT_COLUMNS = "fid, who, address, rights, cn_rights, cn_seen, subscribed, cn_sub, seen_items"
-MAILBOX_COLUMNS = "mid, guid, cn, uidv, uidv_base, fno_next, items, bytes, bytes_recoverable, state, conv_trim, token_key"
+MAILBOX_COLUMNS = ("mid, guid, cn, uidv, uidv_base, fno_next, items, bytes, bytes_recoverable, state, conv_trim,"
+                   " token_key")
 
 
 @dataclass(slots=True)

@@ -77,6 +77,7 @@ class Store:
         if name in self._mounted:
             return
         self._dismounted.discard(name)
+        self._paths[name] = path
         raw = self._engine.open(path)
         try:
             raw = migrate(self._engine, raw, schema())
@@ -94,7 +95,6 @@ class Store:
                         extra={"f": {"database": name, "epoch": ownership.epoch}})
             await database.submit(forked(ownership.epoch))
         self._mounted[name] = database
-        self._paths[name] = path
         self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)))
         self._upkeep[name] = Upkeep(database, self._recoverable_days, feed.forget_blobs)
         log.info("database mounted", extra={"f": {"database": name, "epoch": ownership.epoch}})
@@ -121,6 +121,10 @@ class Store:
     def mounted(self) -> list[str]:
         """Names of the databases that are served now."""
         return sorted(self._mounted)
+
+    def known(self) -> list[str]:
+        """Names of the databases that were mounted here since the start."""
+        return sorted(self._paths)
 
     def database(self, name: str) -> MailboxDatabase:
         """A mounted database; UNAVAILABLE."""

@@ -19,10 +19,11 @@ from atoll.protocols.imap.limits import Limits
 from atoll.protocols.imap.server import ImapServer
 from atoll.protocols.lmtp.server import LmtpServer
 from atoll.protocols.pop3.server import Pop3Server
+from atoll.roles.operate import Operator
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
-from atoll.runtime.rpc import RpcClient, RpcError
+from atoll.runtime.rpc import RpcClient, RpcError, RpcServer
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
 
@@ -51,7 +52,8 @@ async def main(ctx: RoleContext) -> None:
     directory = RpcClient(paths.backend)
     backend = Backend(directory, ctx.clock)
     backend.start()
-    store = Store(SqliteEngine(), backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock,
+    engine = SqliteEngine()
+    store = Store(engine, backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock,
                   recoverable_days=ctx.config.store.recoverable_days)
 
     def from_frontend(peer: Peer) -> bool:
@@ -72,8 +74,13 @@ async def main(ctx: RoleContext) -> None:
     await imap.serve(ctx.listeners["mbox-imap"])
     await pop3.serve(ctx.listeners["pop"])
     await lmtp.serve(ctx.listeners["lmtp"])
+    operator = Operator(store, engine, backend, ctx.name, folder, {"imap": imap, "pop3": pop3})
+    op = RpcServer(operator.handlers(), lambda peer: ctx.is_role(peer.pid, "directory"))
+    listening = await op.serve(ctx.listeners["op"])
     await ctx.ready()
     await ctx.stopping.wait()
+    listening.close()
+    op.close_connections()
     await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
     for task in mounting:
         task.cancel()

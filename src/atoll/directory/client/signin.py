@@ -3,7 +3,7 @@
 In     what a client typed, and the facts about its connection.
 Out    SignedIn: a token for one mailbox process, bound to this frontend's process id.
 Spec   docs/seams.md 3; PROCESSES 4 to 6.
-Fails  Refused; the directory being away is Refused("temporary"). A full hash lane is tried again for up to 45 s.
+Fails  Refused; the directory being away is Refused("temporary"). A full hash lane is tried again for up to 55 s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from atoll.directory.client.feed import Feed, fits
 from atoll.directory.client.model import MAX_LOGIN, MAX_PASSWORD, ClientFacts, Protocol, Refused, SignedIn
 from atoll.runtime.rpc import RpcClient, RpcError
 
-BUSY_SECONDS = 45.0
+BUSY_SECONDS = 55.0
 """How long a sign-in that found the hash lane full is tried again before the client hears of it."""
 
 

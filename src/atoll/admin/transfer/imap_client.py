@@ -61,18 +61,27 @@ class Client:
     # connecting
 
     @classmethod
-    def unix(cls, path: str) -> Client:
-        """To a mailbox process of this island."""
-        sock = socket.socket(socket.AF_UNIX)
+    def over(cls, sock: socket.socket) -> Client:
+        """Over a socket whose other end is known and near: no TLS, and it may sign us in by itself."""
         sock.settimeout(TIMEOUT)
         try:
-            sock.connect(path)
             client = cls(sock)
             client._greeting(secure=True)
         except BaseException:
             sock.close()
             raise
         return client
+
+    @classmethod
+    def unix(cls, path: str) -> Client:
+        """To a mailbox process of this island."""
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(path)
+        except OSError:
+            sock.close()
+            raise
+        return cls.over(sock)
 
     @classmethod
     def connect(cls, server: Server) -> Client:

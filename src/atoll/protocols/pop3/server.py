@@ -60,8 +60,7 @@ class Pop3Server:
             server.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for session in list(self._sessions):
-            session.end()
+        self.end_all()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -96,6 +95,11 @@ class Pop3Server:
             claims = session.claims
             if claims is not None and claims.sub == revocation.user and claims.ep < revocation.epoch:
                 session.end()
+
+    def end_all(self) -> None:
+        """End every session: the directory is away, and nobody would tell us of revocations (Backend.on_away)."""
+        for session in list(self._sessions):
+            session.end()
 
     def _sweep(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)

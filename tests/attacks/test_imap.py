@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -430,3 +431,19 @@ async def test_I026_catenate_is_not_offered(site: Site) -> None:
 async def test_I026_append_where_nothing_can_be(site: Site, target: bytes) -> None:
     client = await site.sign_in()
     assert (await client.ask(b"APPEND %b {1+}\r\nx" % target))[-1].split()[1] in (b"NO", b"BAD")
+
+
+async def test_I004_many_large_messages_at_once(site: Site) -> None:
+    site.one.server.limits = dataclasses.replace(site.limits, in_flight=3_000_000)
+    clients = [await site.sign_in() for _ in range(4)]
+    answers = []
+    for client in clients:
+        client.send(b"a APPEND INBOX {2000000}\r\n")
+        answers.append((await client.line()).split(b" ")[0:3])
+    assert [answer[0] for answer in answers] == [b"+", b"+", b"a", b"a"]
+    assert answers[2][2] == b"[LIMIT]"
+    await clients[3].ok(b"APPEND INBOX {1+}\r\nx")
+    for client in clients:
+        client.writer.close()
+    await asyncio.sleep(0.2)
+    assert site.one.server.held == 0

@@ -7,6 +7,8 @@ Fails  No("UNKNOWN-CTE") for a transfer encoding that nobody knows. An absent pa
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from atoll.formats.mime import Node, Part, decode, find_part, header_end, header_fields, parse_tree
@@ -14,7 +16,7 @@ from atoll.mailbox import Row
 from atoll.protocols.imap.errors import No
 from atoll.protocols.imap.items import Plan
 from atoll.protocols.imap.selected import Selected
-from atoll.protocols.imap.types import BodyItem
+from atoll.protocols.imap.types import BodyItem, Section
 from atoll.protocols.imap.wire.fetch import print_section
 
 if TYPE_CHECKING:
@@ -163,9 +165,22 @@ def _section(item: BodyItem, content: _Content) -> bytes | None:
     if span is None:
         return None
     if section.fields:
-        return header_fields(content.data, section.fields, without=section.specifier == "HEADER.FIELDS.NOT",
-                             start=span[0], end=span[1])
+        return fields_of(content.data[span[0] : span[1]], section)
     return content.data[span[0] : span[1]]
+
+
+def fields_of(header: bytes, section: Section) -> bytes:
+    """HEADER.FIELDS and HEADER.FIELDS.NOT of a whole header."""
+    if section.specifier == "HEADER.FIELDS" and header.endswith(b"\n"):
+        return b"".join(_wanted(section.fields).findall(header)) + b"\r\n"
+    return header_fields(header, section.fields, without=section.specifier == "HEADER.FIELDS.NOT")
+
+
+@lru_cache(maxsize=256)
+def _wanted(fields: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """Finds whole fields of these names, folded lines included, in one pass."""
+    names = b"|".join(map(re.escape, fields))
+    return re.compile(rb"^(?:" + names + rb")[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.I | re.M)
 
 
 def _part_span(part: Part | None, name: str) -> tuple[int, int] | None:

@@ -68,6 +68,11 @@ class Host(Protocol):
     limits: Limits
     commands: Mapping[str, Command]
     backend: str
+    held: int
+    """Bytes that large commands of all sessions hold."""
+
+    def literal_limit(self, head: bytes) -> tuple[int, int]:
+        """How large the next literal, and the whole command that begins so, may be now."""
 
     def socket_of(self, backend: str) -> Path:
         """Where another mailbox process takes delegates."""

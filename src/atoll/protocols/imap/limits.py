@@ -17,6 +17,8 @@ class Limits:
     command: int = 1024 * 1024       # all of a command but APPEND, literals included
     append: int = 50 * 1024 * 1024   # one message [RFC 7889 §4]: announced as APPENDLIMIT
     append_command: int = 256 * 1024 * 1024  # all messages of one MULTIAPPEND
+    in_flight: int = 512 * 1024 * 1024       # large commands of all sessions of a process together
+    large: int = 1024 * 1024         # what counts as large
     append_messages: int = 1000      # messages of one MULTIAPPEND
     drain: int = 1024 * 1024         # how much of a refused non-synchronizing literal is read away
     depth: int = 100                 # parentheses and search keys

@@ -45,6 +45,7 @@ class ImapServer:
         self._socket_of = socket_of
         self.commands: Mapping[str, Command] = COMMANDS
         self.ended: Callable[[str], None] = lambda sid: None
+        self.held = 0
         self._admit = admit
         self._sessions: set[Session] = set()
         self._servers: list[asyncio.Server] = []
@@ -77,6 +78,13 @@ class ImapServer:
     def sessions(self) -> list[Session]:
         """Those that are open now."""
         return list(self._sessions)
+
+    def literal_limit(self, head: bytes) -> tuple[int, int]:
+        """How large the next literal, and the whole command that begins so, may be now."""
+        literal, whole = self.limits.literal_limit(head)
+        if self.held > self.limits.in_flight:  # small messages still come in
+            return min(literal, self.limits.large), min(whole, 2 * self.limits.large)
+        return literal, whole
 
     def enter(self, session: Session, peer: Peer) -> bool:
         """A new connection. Is it from a frontend or a mailbox process? Others need an administrator's token."""

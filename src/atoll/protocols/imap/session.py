@@ -35,13 +35,14 @@ _log = logging.getLogger("atoll.imap")
 class Session(asyncio.Protocol):
     """One connection from a frontend, or from another mailbox process."""
 
-    __slots__ = ("_bad", "_deaf", "_dirty", "_drained", "_known_peer", "_reader", "_task", "access", "claims",
+    __slots__ = ("_bad", "_deaf", "_dirty", "_drained", "_held", "_known_peer", "_reader", "_task", "access", "claims",
                  "enabled", "idle_tag", "last_active", "links", "others", "remote", "running", "selected", "server",
                  "transport")
 
     def __init__(self, server: Host) -> None:
         self.server = server
-        self._reader = Reader(server.limits.line, server.limits.literal_limit, server.limits.drain)
+        self._reader = Reader(server.limits.line, server.literal_limit, server.limits.drain)
+        self._held = 0  # bytes of a large command, counted for the whole process
         self._task: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._bad = 0
@@ -70,6 +71,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.deselect()
+        self._count(0)
         for link in list(self.links.values()):
             link.transport.close()
         self.server.leave(self)
@@ -143,10 +145,21 @@ class Session(asyncio.Protocol):
     def _work(self) -> None:
         """Take events until a command needs time."""
         while self._task is None and not self._deaf and not self.transport.is_closing():
-            event = self._reader.next()
+            event = self._next()
             if event is None:
                 return
             self._on(event)
+
+    def _next(self) -> Event | None:
+        event = self._reader.next()
+        self._count(self._reader.expected)
+        return event
+
+    def _count(self, expected: int) -> None:
+        held = expected if expected > self.server.limits.large else 0
+        if held != self._held:
+            self.server.held += held - self._held
+            self._held = held
 
     def _on(self, event: Event) -> None:
         match event:
@@ -157,7 +170,10 @@ class Session(asyncio.Protocol):
             case Continue():
                 self.write(b"+ Ready\r\n")
             case TooBig():
-                self.write(status(event.tag, "NO", "Too big", "TOOBIG"))
+                if event.size <= self.server.limits.append:
+                    self.write(status(event.tag, "NO", "Too much at once, try again later", "LIMIT"))
+                else:
+                    self.write(status(event.tag, "NO", "Too big", "TOOBIG"))
             case Broken():
                 self._hang_up(status(event.tag, "BAD", event.text) + status(b"*", "BYE", "Cannot follow"))
 
@@ -169,7 +185,7 @@ class Session(asyncio.Protocol):
         try:
             await self._answer(command)
             while not self.idle_tag and not self._deaf and not self.transport.is_closing():
-                event = self._reader.next()
+                event = self._next()
                 if event is None:
                     break
                 if isinstance(event, Text):

@@ -107,6 +107,11 @@ class Reader:
         """Bytes held."""
         return len(self._buf)
 
+    @property
+    def expected(self) -> int:
+        """Bytes held, or promised by the literal that is being read."""
+        return max(len(self._buf), self._need)
+
     def expect_line(self, on: bool = True) -> None:
         """The next line is not a command (IDLE's DONE, a SASL answer)."""
         self._wants_line = on
@@ -150,9 +155,10 @@ class Reader:
         line = self._cut(end)
         match = _LITERAL.search(line[-_TAIL:-1]) if line.endswith(b"}") else None
         number = _NUMBER.match(match.group(2)) if match else None
-        self._skip_line = number is not None and bool(number.group(2))
-        if self._skip_line and number is not None:
-            self._drain = int(number.group(1))
+        if number is None or not number.group(2):
+            self._skip_line = False
+            return True
+        self._drain = int(number.group(1))
         return self._drain <= self._max_drain
 
     def _drained(self) -> bool:
@@ -193,7 +199,8 @@ class Reader:
 
     def _break(self, text: str) -> Broken:
         self._broken = True
-        tag = tag_of(bytes(self._buf[:_HEAD]))
+        # What is left of a refused command has no tag: that one is answered already.
+        tag = b"*" if self._skip_line else tag_of(bytes(self._buf[:_HEAD]))
         self._buf.clear()
         return Broken(tag, text)
 

@@ -5,7 +5,7 @@ Out    a reply for each recipient; 250 means that the mailbox has committed its 
 Spec   [RFC 2033], [RFC 3030]; PROCESSES 7: one write per transaction, pooled connections, one transaction in flight on
        each, no LHLO per message. A delivery key per recipient makes a repeated attempt find its first result.
 Fails  451 for every recipient that was not answered in time or whose connection went: the outcome is unknown, and the
-       key settles it at the next attempt.
+       key settles it at the next attempt. A mailbox process that does not understand us (50x) is such a case too.
 """
 
 from __future__ import annotations
@@ -30,22 +30,40 @@ from atoll.transport.envelope import Target
 
 PATIENCE = 5.0
 """Seconds until a mailbox that does not answer makes its recipients wait in the queue (PROCESSES 7)."""
+OCTETS_PER_SECOND = 10e6
+"""A large message may take longer by this."""
 MAX_CONNECTIONS = 32
 _log = logging.getLogger("atoll.delivery")
-
-
+_encode = msgspec.msgpack.Encoder().encode
 Done = Callable[[list[Reply]], None]
 
 
 class _Transaction:
-    __slots__ = ("accepted", "done", "replies", "timer", "wanted")
+    """One message for one mailbox process."""
 
-    def __init__(self, count: int, done: Done) -> None:
-        self.wanted = count
-        self.replies: list[Reply | None] = [None] * count
+    __slots__ = ("accepted", "connection", "content", "done", "head", "replies", "timer")
+
+    def __init__(self, sender: str, targets: Sequence[Target], content: bytes, done: Done) -> None:
+        utf8 = "" if sender.isascii() else " SMTPUTF8"
+        lines = [f"MAIL FROM:<{sender}>{utf8}\r\n".encode()]
+        for target in targets:
+            lines.append(b"RCPT TO:<%s@%s> XATOLL=%s\r\n" % (
+                to_text(target.mailbox).encode(), target.database.encode(),
+                base64.urlsafe_b64encode(_encode(target.facts))))
+        lines.append(b"BDAT %d LAST\r\n" % len(content))
+        self.head = b"".join(lines)
+        self.content = content
+        self.replies: list[Reply] = [replies.TRY_LATER] * len(targets)
         self.accepted: list[int] = []
         self.done = done
         self.timer: asyncio.TimerHandle | None = None
+        self.connection: _Connection | None = None
+
+    def settle(self) -> None:
+        """Say what became of each recipient."""
+        assert self.timer is not None
+        self.timer.cancel()
+        self.done([replies.TRY_LATER if 500 <= reply.code < 505 else reply for reply in self.replies])
 
 
 class _Connection(asyncio.Protocol):
@@ -56,34 +74,34 @@ class _Connection(asyncio.Protocol):
         self._parser = ReplyParser()
         self._transport: asyncio.Transport | None = None
         self._current: _Transaction | None = None
-        self._stage = 0
         self._expect: deque[Callable[[Reply], None]] = deque()
+        self.ready = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if not self._pool.trust(peer_of(transport)):
             self._transport.abort()
-            return
-        self._expect.append(lambda _: None)
-        self._expect.append(self._greeted)
+        self._pool.connections.add(self)
+        self._expect += (_ignore, self._greeted)
         self._transport.write(b"LHLO transport\r\n")
 
     def _greeted(self, reply: Reply) -> None:
         if reply.code == 250:
+            self.ready = True
             self._pool.free(self)
-        elif self._transport is not None:
-            self._transport.close()
+        else:
+            self.close()
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
         try:
             while (reply := self._parser.next()) is not None:
-                if not self._expect:
-                    raise ValueError("a reply to nothing")
+                if reply.code == 421 or not self._expect:
+                    self.close()
+                    return
                 self._expect.popleft()(reply)
         except ValueError:
-            assert self._transport is not None
-            self._transport.abort()
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -91,140 +109,146 @@ class _Connection(asyncio.Protocol):
         current, self._current = self._current, None
         self._pool.lost(self)
         if current is not None:
-            self._settle(current)
+            current.settle()
 
-    def send(self, sender: bytes, targets: Sequence[Target], content: bytes, done: Done) -> None:
-        """Start a transaction; done gets one reply for each target."""
+    def send(self, current: _Transaction) -> None:
+        """Begin a transaction: one write."""
         assert self._transport is not None
-        current = self._current = _Transaction(len(targets), done)
-        current.timer = asyncio.get_running_loop().call_later(PATIENCE + len(content) / 10e6, self._late)
-        lines = [b"MAIL FROM:<%s>\r\n" % sender]
-        self._expect.append(lambda _: None)
-        for at, target in enumerate(targets):
-            word = base64.urlsafe_b64encode(msgspec.msgpack.encode(target.facts))
-            lines.append(b"RCPT TO:<%s@%s> XATOLL=%s\r\n" % (to_text(target.mailbox).encode(), target.database.encode(),
-                                                           word))
-            self._expect.append(partial(self._recipient, at))
-        lines.append(b"BDAT %d LAST\r\n" % len(content))
+        self._current, current.connection = current, self
+        self._expect.append(_ignore)  # of MAIL: where it is refused, every RCPT is
+        for at in range(len(current.replies)):
+            self._expect.append(partial(self._recipient, current, at))
         if FAILPOINTS.active:
             FAILPOINTS.hit("delivery.send.before")
-        if len(content) < 65536:
-            self._transport.write(b"".join(lines) + content)
+        if len(current.content) < 65536:
+            self._transport.write(current.head + current.content)
         else:
-            self._transport.write(b"".join(lines))
-            self._transport.write(content)
+            self._transport.write(current.head)
+            self._transport.write(current.content)
 
-    def _recipient(self, at: int, reply: Reply) -> None:
-        current = self._current
-        assert current is not None
+    def _recipient(self, current: _Transaction, at: int, reply: Reply) -> None:
+        current.replies[at] = reply
         if reply.code == 250:
+            current.replies[at] = replies.TRY_LATER  # until its own reply has come
             current.accepted.append(at)
-        else:
-            current.replies[at] = reply
-        if at == current.wanted - 1:  # one reply for each accepted recipient follows [RFC 2033 §4.2]
-            if not current.accepted:
-                self._expect.append(self._over)
+        if at == len(current.replies) - 1:  # one reply for each accepted recipient follows [RFC 2033 §4.2]
             for accepted in current.accepted:
-                self._expect.append(partial(self._result, accepted))
+                self._expect.append(partial(self._result, current, accepted))
+            if not current.accepted:
+                self._expect.append(partial(self._over, current))
 
-    def _result(self, at: int, reply: Reply) -> None:
-        current = self._current
-        assert current is not None
+    def _result(self, current: _Transaction, at: int, reply: Reply) -> None:
         current.replies[at] = reply
         if at == current.accepted[-1]:
-            self._over(reply)
+            self._over(current, reply)
 
-    def _over(self, _: Reply) -> None:
-        current, self._current = self._current, None
-        assert current is not None
+    def _over(self, current: _Transaction, _: Reply) -> None:
+        self._current = None
         if FAILPOINTS.active:
             FAILPOINTS.hit("delivery.reply.after")
-        self._settle(current)
         if self._transport is not None:
             self._pool.free(self)
+        current.settle()
 
-    def _late(self) -> None:
-        _log.warning("a mailbox process does not answer", extra={"f": {"seconds": PATIENCE}})
+    def close(self) -> None:
+        """Give the connection up; what is under way is of unknown outcome."""
         if self._transport is not None:
             self._transport.abort()
 
-    @staticmethod
-    def _settle(current: _Transaction) -> None:
-        if current.timer is not None:
-            current.timer.cancel()
-        current.done([reply if reply is not None else replies.TRY_LATER for reply in current.replies])
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+def _ignore(_: Reply) -> None:
+    """A reply that says nothing to us."""
 
 
 class _Pool:
     """Connections to one mailbox process."""
 
-    def __init__(self, path: Path, trust: Callable[[Peer], bool]) -> None:
+    def __init__(self, path: Path, trust: Callable[[Peer], bool], patience: float) -> None:
         self.path = path
         self.trust = trust
+        self.patience = patience
+        self.connections: set[_Connection] = set()
         self.idle: list[_Connection] = []
-        self.open = 0
-        self.waiting: deque[tuple[bytes, Sequence[Target], bytes, Done]] = deque()
+        self.opening = 0
+        self.waiting: deque[_Transaction] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def send(self, sender: bytes, targets: Sequence[Target], content: bytes, done: Done) -> None:
+    def send(self, transaction: _Transaction) -> None:
+        loop = asyncio.get_running_loop()
+        transaction.timer = loop.call_later(self.patience + len(transaction.content) / OCTETS_PER_SECOND, self._late,
+                                            transaction)
         if self.idle:
-            self.idle.pop().send(sender, targets, content, done)
+            self.idle.pop().send(transaction)
             return
-        self.waiting.append((sender, targets, content, done))
-        if self.open < MAX_CONNECTIONS:
-            self.open += 1
-            task = asyncio.get_running_loop().create_task(self._connect())
+        self.waiting.append(transaction)
+        if self.opening + len(self.connections) < MAX_CONNECTIONS and self.opening < len(self.waiting):
+            self.opening += 1
+            task = loop.create_task(self._connect())
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
     async def _connect(self) -> None:
+        """A connect to a process that is starting waits in its listener's backlog; each transaction has its timer."""
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: _Connection(self), str(self.path))
-        except OSError:
-            self.open -= 1
+        except OSError as error:
+            _log.warning("a mailbox process cannot be reached", extra={"f": {"error": str(error)}})
             self._refuse()
+        finally:
+            self.opening -= 1
 
     def free(self, connection: _Connection) -> None:
         if self.waiting:
-            connection.send(*self.waiting.popleft())
+            connection.send(self.waiting.popleft())
         else:
             self.idle.append(connection)
 
     def lost(self, connection: _Connection) -> None:
-        self.open -= 1
+        self.connections.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
-        if self.open == 0:
+        if not connection.ready or not self.connections:
             self._refuse()
 
     def _refuse(self) -> None:
         """The process is away: who waits is told so, and goes to the queue."""
-        while self.open == 0 and self.waiting:
-            _, targets, _, done = self.waiting.popleft()
-            done([replies.TRY_LATER] * len(targets))
+        waiting, self.waiting = self.waiting, deque()
+        for transaction in waiting:
+            transaction.settle()
+
+    def _late(self, transaction: _Transaction) -> None:
+        _log.warning("a mailbox process does not answer", extra={"f": {"socket": self.path.name}})
+        if transaction.connection is not None:
+            transaction.connection.close()
+        else:
+            self.waiting.remove(transaction)
+            transaction.settle()
 
 
 class IntoMailbox:
     """Delivery to every mailbox process of this island. path_of: a backend's name -> its LMTP socket."""
 
-    def __init__(self, path_of: Callable[[str], Path], trust: Callable[[Peer], bool]) -> None:
+    def __init__(self, path_of: Callable[[str], Path], trust: Callable[[Peer], bool],
+                 patience: float = PATIENCE) -> None:
         self._path_of = path_of
         self._trust = trust
+        self._patience = patience
         self._pools: dict[str, _Pool] = {}
 
     def deliver(self, backend: str, sender: str, targets: Sequence[Target], content: bytes, done: Done) -> None:
         """done is called once, later, with a reply for each target."""
         pool = self._pools.get(backend)
         if pool is None:
-            pool = self._pools[backend] = _Pool(self._path_of(backend), self._trust)
-        pool.send(sender.encode("utf-8", "surrogatepass"), targets, content, done)
+            try:
+                path = self._path_of(backend)
+            except ValueError:  # a database that no mailbox process of this island has
+                asyncio.get_running_loop().call_soon(done, [replies.TRY_LATER] * len(targets))
+                return
+            pool = self._pools[backend] = _Pool(path, self._trust, self._patience)
+        pool.send(_Transaction(sender, targets, content, done))
 
     def close(self) -> None:
-        """Close what is idle."""
+        """End every connection."""
         for pool in self._pools.values():
-            for connection in list(pool.idle):
+            for connection in list(pool.connections):
                 connection.close()

@@ -15,6 +15,7 @@ import os
 from atoll.delivery.into_mailbox import IntoMailbox
 from atoll.directory.client.backend import Backend
 from atoll.protocols.smtp.hop import HopServer
+from atoll.roles.transport_op import TransportOp
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
@@ -22,9 +23,14 @@ from atoll.runtime.rpc import RpcClient
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
 from atoll.transport.pipeline import Pipeline
+from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Queue
+from atoll.transport.rates import RecipientRate
+from atoll.transport.retries import Retries
 from atoll.transport.tracking import Tracking
 
+DRAIN_SECONDS = 10.0
+"""How long messages under way are waited for when the role stops."""
 log = logging.getLogger(__name__)
 
 
@@ -43,6 +49,7 @@ async def main(ctx: RoleContext) -> None:
     """Open the queue, serve, finish what is in flight."""
     paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ctx.restrict(read=[], write=[folder])  # before the first thread: a thread keeps what it could open
     directory = RpcClient(paths.backend)
     backend = Backend(directory, ctx.clock)
     backend.start()
@@ -61,27 +68,32 @@ async def main(ctx: RoleContext) -> None:
         return ctx.is_role(peer.pid, "mailbox") or peer.pid in (os.getppid(), os.getpid())
 
     mailboxes = IntoMailbox(paths.lmtp, is_mailbox)
-    pipeline = Pipeline(backend, mailboxes, queue, tracking, ctx.clock, ctx.metrics, host=ctx.config.island.host)
+    pressure = Pressure(folder, lambda state, detail: ctx.health("disk", state, detail))
+    pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
+                        host=ctx.config.island.host)
     ctx.metrics.gauge("queue_recipients", queue.depth)
     smtp = ctx.config.smtp
     admit = lambda peer: ctx.is_role(peer.pid, "frontend")  # noqa: E731 -- one line, used twice
     relay = HopServer(pipeline.accept, ctx.clock, admit=admit, host=ctx.config.island.host, limit=smtp.message_bytes,
                       recipients=smtp.recipients)
     submit = HopServer(pipeline.accept, ctx.clock, admit=admit, host=ctx.config.island.host, limit=smtp.message_bytes,
-                       recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as)
+                       recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as,
+                       rate=RecipientRate(ctx.clock, smtp.recipients_per_hour))
     backend.on_revoked(submit.revoke)
+    op = TransportOp(ctx, queue, pipeline, submit, folder / "tracking")
     loop = asyncio.get_running_loop()
     servers = [await loop.create_unix_server(relay, sock=ctx.listeners["smtp-in"]),
-               await loop.create_unix_server(submit, sock=ctx.listeners["submit"])]
-    retries = asyncio.create_task(pipeline.run_queue())
-    ctx.restrict(read=[], write=[folder])
+               await loop.create_unix_server(submit, sock=ctx.listeners["submit"]),
+               await op.serve(ctx.listeners["op"])]
+    retries = asyncio.create_task(Retries(pipeline, queue, tracking, ctx.clock).run())
     await ctx.ready()
     await ctx.stopping.wait()
     for server in servers:
         server.close()
     retries.cancel()
-    relay.close()
-    submit.close()
+    await asyncio.gather(relay.drain(DRAIN_SECONDS), submit.drain(DRAIN_SECONDS))
+    op.close()
+    pressure.close()
     mailboxes.close()
     await queue.close()
     await tracking.close()

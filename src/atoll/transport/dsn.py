@@ -1,17 +1,18 @@
-"""Delivery status notifications that a person understands [RFC 3461, 3462, 3464].
+"""Delivery status notifications that a person understands [RFC 3461, RFC 3462, RFC 3464, RFC 6533].
 
-In     the envelope of a message, what became of recipients, the message's header.
-Out    the octets of a multipart/report, CRLF line ends.
-Not    a notice about a notice: the caller asks wanted() first [RFC 5321 §6.1].
+In     the envelope of a message, what became of recipients, the message's content.
+Out    the octets of a multipart/report, CRLF line ends; an envelope with the null sender to carry it.
+Not    a notice about a notice: there is nobody to tell [RFC 5321 §6.1].
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from atoll.base.ids import to_text
+from atoll.base.ids import NetworkMessageId, new_id, to_text
 from atoll.formats.smtp.replies import Reply
 from atoll.transport.envelope import Envelope, Recipient
 
@@ -19,50 +20,89 @@ HEADER_MAX = 16384
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """A recipient that will not get the message, and why."""
+class Outcome:
+    """What became of one recipient, for good."""
 
     recipient: Recipient
     reply: Reply
 
+    @property
+    def action(self) -> str:
+        """[RFC 3464 §2.3.3]"""
+        return "delivered" if self.reply.code == 250 else "failed"
 
-def wanted(envelope: Envelope, recipient: Recipient) -> bool:
-    """Does the sender want to hear of a failure, and is there one to tell?"""
-    return bool(envelope.sender) and (not recipient.notify or "FAILURE" in recipient.notify)
+
+def told(envelope: Envelope, outcomes: Mapping[str, Reply], addresses: Sequence[str]) -> list[Outcome]:
+    """Of these recipients, those whose outcome the sender wants to hear of [RFC 3461 §4.1]."""
+    if not envelope.sender:
+        return []
+    by_address = {one.address: one for one in envelope.recipients}
+    found = []
+    for address in addresses:
+        one = Outcome(by_address[address], outcomes[address])
+        wish = one.recipient.notify
+        if ("SUCCESS" in wish) if one.action == "delivered" else (not wish or "FAILURE" in wish):
+            found.append(one)
+    return found
 
 
-def failure(envelope: Envelope, failed: list[Failed], content: bytes, *, host: str, ident: bytes, now_ms: int) -> bytes:
-    """The report: what happened and what to do, the machine-readable part, the message's header."""
+def report(envelope: Envelope, outcomes: Sequence[Outcome], content: bytes, *, host: str,
+           now_ms: int) -> tuple[Envelope, bytes]:
+    """(the report's envelope, its octets): what happened and what to do, the machine's part, the message's header."""
+    ident = NetworkMessageId(new_id())
     boundary = f"report-{to_text(ident)}"
     date = format_datetime(datetime.fromtimestamp(now_ms / 1000, UTC))
-    people = "\r\n".join([f"  {one.recipient.address}\r\n    {_advice(one.reply)}\r\n    The server said: "
-                          f"{one.reply.code} {one.reply.status} {one.reply.text}" for one in failed])
-    groups = "\r\n".join([_group(one) for one in failed])
+    failed = any(one.action == "failed" for one in outcomes)
+    subject = "Not delivered: your message could not be delivered" if failed else "Delivered: your message has arrived"
     end = content.find(b"\r\n\r\n")
     header = content[: min(end + 2 if end >= 0 else len(content), HEADER_MAX)]
+    ascii_only = envelope.sender.isascii() and all(one.recipient.address.isascii() for one in outcomes) \
+        and header.isascii()
+    kind = "" if ascii_only else "global-"
     envid = f"Original-Envelope-Id: {envelope.envid}\r\n" if envelope.envid else ""
-    head = (f"Return-Path: <>\r\nDate: {date}\r\nFrom: Mail delivery <postmaster@{host}>\r\nTo: <{envelope.sender}>\r\n"
-            f"Subject: Not delivered: your message could not be delivered\r\nMessage-ID: <{to_text(ident)}@{host}>\r\n"
+    head = (f"Date: {date}\r\nFrom: Mail delivery <postmaster@{host}>\r\nTo: <{envelope.sender}>\r\n"
+            f"Subject: {subject}\r\nMessage-ID: <{to_text(ident)}@{host}>\r\n"
             f"Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
             f"Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\r\n"
-            f"--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
-            f"Your message could not be delivered to:\r\n\r\n{people}\r\n\r\n"
-            f"--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n"
-            f"Reporting-MTA: dns; {host}\r\n{envid}\r\n{groups}\r\n"
-            f"--{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n")
-    return head.encode("utf-8", "replace") + header + f"\r\n--{boundary}--\r\n".encode()
+            f"--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+            f"{_for_people(outcomes)}\r\n"
+            f"--{boundary}\r\nContent-Type: message/{kind}delivery-status\r\n{_bits(ascii_only)}\r\n"
+            f"Reporting-MTA: dns; {host}\r\n{envid}\r\n{_crlf.join([_group(one, kind) for one in outcomes])}\r\n"
+            f"--{boundary}\r\nContent-Type: {'message/global-headers' if kind else 'text/rfc822-headers'}\r\n"
+            f"{_bits(ascii_only)}\r\n")
+    octets = head.encode("utf-8", "replace") + header + f"\r\n--{boundary}--\r\n".encode()
+    return Envelope(ident, "", (Recipient(envelope.sender),), now_ms, utf8=not ascii_only, body="8BITMIME"), octets
 
 
-def _group(one: Failed) -> str:
+_crlf = "\r\n"
+
+
+def _bits(ascii_only: bool) -> str:
+    return "" if ascii_only else "Content-Transfer-Encoding: 8bit\r\n"
+
+
+def _for_people(outcomes: Sequence[Outcome]) -> str:
+    lines = []
+    for one in outcomes:
+        lines += [f"  {one.recipient.address}", f"    {_advice(one.reply)}"]
+        if one.action == "failed":
+            lines.append(f"    The server said: {one.reply.code} {one.reply.status} {one.reply.text}")
+    what = "could not be delivered to" if any(one.action == "failed" for one in outcomes) else "has been delivered to"
+    return _crlf.join([f"Your message {what}:", "", *lines, ""])
+
+
+def _group(one: Outcome, kind: str) -> str:
     original = f"Original-Recipient: {one.recipient.orcpt}\r\n" if one.recipient.orcpt else ""
-    return (f"{original}Final-Recipient: rfc822; {one.recipient.address}\r\nAction: failed\r\n"
-            f"Status: {one.reply.status or '5.0.0'}\r\n"
+    return (f"{original}Final-Recipient: {'utf-8' if kind else 'rfc822'}; {one.recipient.address}\r\n"
+            f"Action: {one.action}\r\nStatus: {one.reply.status or f'{one.reply.code // 100}.0.0'}\r\n"
             f"Diagnostic-Code: smtp; {one.reply.code} {one.reply.status} {one.reply.text}\r\n")
 
 
 def _advice(reply: Reply) -> str:
-    if reply.status.endswith("2.2"):
+    if reply.code == 250:
+        return "It is in the mailbox."
+    if reply.status.endswith(".2.2"):
         return "The mailbox is full. Ask the person to make room, then send the message again."
-    if reply.status.endswith("1.1"):
+    if reply.status.endswith(".1.1"):
         return "There is no such address. Check how it is spelled."
     return "The mailbox did not take the message. Try again later, or ask your administrator."

@@ -41,9 +41,9 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     envid: str = ""
 
 
-def delivery_key(message: NetworkMessageId, address: str, hop: int = 0) -> bytes:
-    """(network message id, recipient, hop): a retry of ours carries the same (ISLANDS 11.5)."""
-    return message + hop.to_bytes(1, "big") + address.lower().encode("utf-8", "surrogatepass")
+def delivery_key(message: NetworkMessageId, mailbox: bytes, detail: str, hop: int = 0) -> bytes:
+    """(network message id, recipient as resolved, hop): a retry of ours carries the same (ISLANDS 11.5)."""
+    return message + hop.to_bytes(1, "big") + mailbox + detail.encode("utf-8", "surrogatepass")
 
 
 class LmtpFacts(msgspec.Struct, frozen=True, omit_defaults=True):

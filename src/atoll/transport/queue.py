@@ -1,15 +1,16 @@
 """The queue: recipients whose copy could not be delivered at once, durable before the client hears 250.
 
 In     an engine of sql/, envelopes, contents.
-Out    put(): durable when it returns; due(): jobs whose time has come; done/again: their outcome.
-Spec   ISLANDS 11.1, 11.6, 11.14 (owner, group commit, commit contract). Retries by the wall clock of the row, waits by
-       the monotonic one: a clock that jumps makes a retry early or late, never lost.
+Out    put(), settle(): durable when they return; due(): recipients whose time has come.
+Spec   ISLANDS 11.1, 11.6, 11.14 (owner, group commit, commit contract); [RFC 5321 §4.5.4.1] for the schedule. A time
+       that lies further ahead than any wait is due: the clock was set back.
 Fails  SqlError: nothing was accepted; in doubt the role ends and starts anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,20 +23,67 @@ from atoll.sql import Connection, Engine, Epochs, Fence, GroupWriter, Schema, Sq
 from atoll.sql import Database as File
 from atoll.transport.envelope import Envelope
 
-RETRY_SECONDS = (1, 5, 15, 60, 300, 900, 1800)
-"""Waits between attempts; the last one repeats."""
-GIVE_UP_MS = 5 * 86_400_000
-"""After five days the sender is told [RFC 5321 §4.5.4.1]."""
+CHECKPOINT_BYTES = 16 << 20
+"""Octets of messages after which the write-ahead log is folded back."""
+_decode = msgspec.msgpack.Decoder(Envelope).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When to try again, and when to stop. seconds: waits between attempts, the last one repeats.
+
+    A message is given up when it is older than `give_up_ms` and has been tried `tries` times: a clock that jumps ahead
+    is no reason. Two days, as Exchange has it; the mailbox keeps delivery keys for longer.
+    """
+
+    seconds: tuple[float, ...] = (1, 5, 15, 60, 300, 900, 1800)
+    give_up_ms: int = 2 * 86_400_000
+    tries: int = 60
+
+    def wait(self, tries: int) -> float:
+        """Seconds after so many attempts."""
+        return self.seconds[min(tries, len(self.seconds) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A recipient that has to wait: its next hop, what the last attempt said, attempts so far."""
+
+    address: str
+    queue: str
+    last: str
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One recipient of one message that waits."""
+    """A recipient in the queue."""
 
     envelope: Envelope
     address: str
+    queue: str
+    due: int
     tries: int
-    held: bool
+    last: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message of our own (a report), to be queued in the same transaction as what it tells of."""
+
+    envelope: Envelope
+    content: bytes
+    waiting: tuple[Waiting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """One queue as the administrator sees it. due: milliseconds."""
+
+    queue: str
+    messages: int
+    size: int
     due: int
     last: str
 
@@ -47,8 +95,8 @@ class Tx:
         self.connection = connection
         self.changes = 0
 
-    def run(self, text: str, values: tuple[int | str | bytes, ...]) -> int:
-        """One statement."""
+    def run(self, text: str, values: Sequence[int | str | bytes]) -> int:
+        """One statement; rows that it changed."""
         self.changes += 1
         return self.connection.run(text, values)
 
@@ -68,52 +116,114 @@ class Tx:
 class Queue:
     """The queue database of this process."""
 
-    def __init__(self, file: File, fence: Fence, clock: Clock, on_doubt: Callable[[SqlError], None]) -> None:
+    def __init__(self, file: File, fence: Fence, clock: Clock, on_doubt: Callable[[SqlError], None],
+                 schedule: Schedule) -> None:
         self._file = file
         self._clock = clock
+        self.schedule = schedule
+        self._written = 0
         self._commits = ThreadPoolExecutor(1, "queue-commit")
         self._writer: GroupWriter[Tx] = GroupWriter("transport.queue", file.writer, fence, Tx, self._commits, on_doubt)
 
     @classmethod
     async def open(cls, engine: Engine, path: Path, epochs: Epochs, clock: Clock, *, process: str,
-                   on_doubt: Callable[[SqlError], None]) -> Queue:
+                   on_doubt: Callable[[SqlError], None], schedule: Schedule | None = None) -> Queue:
         """Open, migrate, become the owner."""
         file = migrate(engine, engine.open(path), Schema.of(files("atoll.transport.sql").joinpath("schema")))
         ownership = await take_ownership(file.writer, epochs, "queue", process)
-        return cls(file, Fence(file.writer, ownership.epoch), clock, on_doubt)
+        return cls(file, Fence(file.writer, ownership.epoch), clock, on_doubt, schedule or Schedule())
 
-    async def put(self, envelope: Envelope, content: bytes, waiting: list[tuple[str, str]]) -> None:
-        """Keep a message for these recipients: (address, what the last attempt said). Durable when it returns."""
-        encoded = msgspec.msgpack.encode(envelope)
-        due = self._clock.now_ms() + RETRY_SECONDS[0] * 1000
+    # -- writing
 
+    async def put(self, envelope: Envelope, content: bytes, waiting: Sequence[Waiting], notice: Notice | None) -> None:
+        """Keep a message for those who wait, and a notice. Durable when it returns."""
         def work(tx: Tx) -> None:
-            tx.run("INSERT INTO message (id, envelope, content, received) VALUES (?, ?, ?, ?)",
-                   (envelope.id, encoded, content, envelope.received))
-            for address, last in waiting:
-                tx.run("INSERT INTO job (id, address, due, tries, held, last) VALUES (?, ?, ?, 0, 0, ?)",
-                       (envelope.id, address, due, last))
+            if waiting:
+                self._insert(tx, envelope, content, waiting)
+            if notice is not None:
+                self._insert(tx, notice.envelope, notice.content, notice.waiting)
 
-        await self._writer.submit(work)
+        await self._submit(work)
 
-    def due(self, limit: int = 50) -> list[Job]:
-        """Jobs whose time has come, oldest first."""
-        return self._jobs("WHERE held = 0 AND due <= ? ORDER BY due LIMIT ?", (self._clock.now_ms(), limit))
+    async def settle(self, message: bytes, over: Sequence[str], again: Sequence[Waiting],
+                     notice: Notice | None = None) -> None:
+        """After an attempt. over: who have theirs, or never will; again: who wait on. Durable when it returns."""
+        def work(tx: Tx) -> None:
+            now = self._clock.now_ms()
+            for address in over:
+                tx.run("DELETE FROM job WHERE id = ? AND address = ?", (message, address))
+            for one in again:
+                tx.run("UPDATE job SET due = ?, tries = ?, last = ?, queue = ? WHERE id = ? AND address = ?",
+                       (self._due(now, one.tries), one.tries, one.last, one.queue, message, one.address))
+            if over:
+                tx.run("DELETE FROM message WHERE id = ? AND NOT EXISTS (SELECT 1 FROM job WHERE id = ?)",
+                       (message, message))
+            if notice is not None:
+                self._insert(tx, notice.envelope, notice.content, notice.waiting)
 
-    def waiting(self, limit: int = 1000) -> list[Job]:
-        """What waits."""
-        return self._jobs("WHERE 1 = 1 ORDER BY due LIMIT ?", (limit,))
+        await self._submit(work)
 
-    def _jobs(self, where: str, values: tuple[int, ...]) -> list[Job]:
+    async def hurry(self, message: bytes = b"", queue: str = "") -> int:
+        """Try now: one message, a queue, or everything. How many recipients."""
+        now = self._clock.now_ms()
+
+        def work(tx: Tx) -> int:
+            return tx.run("UPDATE job SET due = ? WHERE (? = x'' OR id = ?) AND (? = '' OR queue = ?)",
+                          (now, message, message, queue, queue))
+
+        return await self._submit(work)
+
+    def _due(self, now: int, tries: int) -> int:
+        return now + int(self.schedule.wait(tries) * 1000)
+
+    def _insert(self, tx: Tx, envelope: Envelope, content: bytes, waiting: Sequence[Waiting]) -> None:
+        tx.run("INSERT INTO message (id, envelope, content, size, received) VALUES (?, ?, ?, ?, ?)",
+               (envelope.id, msgspec.msgpack.encode(envelope), content, len(content), envelope.received))
+        self._written += len(content)
+        now = self._clock.now_ms()
+        for one in waiting:
+            tx.run("INSERT INTO job (id, address, queue, due, tries, last) VALUES (?, ?, ?, ?, ?, ?)",
+                   (envelope.id, one.address, one.queue, self._due(now, one.tries), one.tries, one.last))
+
+    async def _submit(self, work: Callable[[Tx], int] | Callable[[Tx], None]) -> int:
+        done = await asyncio.shield(self._writer.submit(work))
+        if self._written > CHECKPOINT_BYTES:
+            self._written = 0
+            await self._writer.between(lambda: self._file.checkpoint(restart=True))
+        return done or 0
+
+    # -- reading
+
+    def due(self, limit: int = 100, max_bytes: int = 64 << 20) -> list[Job]:
+        """Recipients whose time has come, oldest first; of more than one message at most `max_bytes`."""
+        now = self._clock.now_ms()
+        found: list[Job] = []
+        total = 0
+        sized: set[bytes] = set()
+        for job in self._jobs("due <= ? OR due > ?", (now, now + int(max(self.schedule.seconds) * 1000) + 60_000),
+                              limit):
+            if job.envelope.id not in sized:
+                sized.add(job.envelope.id)
+                total += job.size
+                if total > max_bytes and found:
+                    break
+            found.append(job)
+        return found
+
+    def waiting(self, *, message: bytes = b"", queue: str = "", limit: int = 1000) -> list[Job]:
+        """What waits: of one message, of a queue, or everything."""
+        return self._jobs("(? = x'' OR id = ?) AND (? = '' OR queue = ?)", (message, message, queue, queue), limit)
+
+    def _jobs(self, where: str, values: Sequence[int | str | bytes], limit: int) -> list[Job]:
         rows = self._file.reader.all(
-            "SELECT m.envelope, j.address, j.tries, j.held, j.due, j.last FROM (SELECT * FROM job " + where +  # noqa: S608
-            ") j JOIN message m ON m.id = j.id ORDER BY j.due", values)
-        return [Job(msgspec.msgpack.decode(row[0], type=Envelope), row[1], row[2], bool(row[3]), row[4], row[5])
-                for row in rows]
+            "SELECT m.envelope, j.address, j.queue, j.due, j.tries, j.last, m.size FROM"  # noqa: S608 -- constants
+            f" (SELECT * FROM job WHERE {where} ORDER BY due LIMIT ?) j"
+            " JOIN message m ON m.id = j.id ORDER BY j.due, j.id", (*values, limit))
+        return [Job(_decode(row[0]), *row[1:]) for row in rows]
 
     def next_due(self) -> int | None:
-        """When the earliest job is due, milliseconds."""
-        row = self._file.reader.one("SELECT min(due) FROM job WHERE held = 0")
+        """When the earliest is due, milliseconds."""
+        row = self._file.reader.one("SELECT min(due) FROM job")
         return None if row is None or row[0] is None else int(row[0])
 
     def depth(self) -> int:
@@ -121,43 +231,18 @@ class Queue:
         row = self._file.reader.one("SELECT count(*) FROM job")
         return int(row[0]) if row else 0
 
+    def lengths(self) -> list[Length]:
+        """Each queue."""
+        rows = self._file.reader.all(
+            "SELECT j.queue, count(DISTINCT j.id), min(j.due), max(j.last),"
+            " (SELECT sum(size) FROM message m WHERE m.id IN (SELECT id FROM job k WHERE k.queue = j.queue))"
+            " FROM job j GROUP BY j.queue ORDER BY j.queue")
+        return [Length(row[0], row[1], row[4] or 0, row[2], row[3]) for row in rows]
+
     def content(self, message: bytes) -> bytes | None:
         """A message's octets."""
         row = self._file.reader.one("SELECT content FROM message WHERE id = ?", (message,))
         return bytes(row[0]) if row else None
-
-    async def done(self, message: bytes, addresses: list[str]) -> None:
-        """These recipients have theirs, or never will: forget them, and the message with the last of them."""
-        def work(tx: Tx) -> None:
-            for address in addresses:
-                tx.run("DELETE FROM job WHERE id = ? AND address = ?", (message, address))
-            tx.run("DELETE FROM message WHERE id = ? AND NOT EXISTS (SELECT 1 FROM job WHERE id = ?)",
-                   (message, message))
-
-        await self._writer.submit(work)
-
-    async def again(self, message: bytes, waiting: list[tuple[str, int, str]]) -> None:
-        """Try these later: (address, attempts so far, what the last one said)."""
-        now = self._clock.now_ms()
-
-        def work(tx: Tx) -> None:
-            for address, tries, last in waiting:
-                due = now + RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)] * 1000
-                tx.run("UPDATE job SET due = ?, tries = ?, last = ? WHERE id = ? AND address = ?",
-                       (due, tries, last, message, address))
-
-        await self._writer.submit(work)
-
-    async def hurry(self, message: bytes | None = None) -> int:
-        """Try now: one message's jobs, or all. How many."""
-        now = self._clock.now_ms()
-
-        def work(tx: Tx) -> int:
-            if message is None:
-                return tx.run("UPDATE job SET due = ? WHERE held = 0", (now,))
-            return tx.run("UPDATE job SET due = ? WHERE held = 0 AND id = ?", (now, message))
-
-        return await self._writer.submit(work)
 
     async def close(self) -> None:
         """Finish what waits, close the file."""

@@ -84,23 +84,29 @@ class HopServer:
             if claims is not None and claims.sub == revocation.user and claims.ep < revocation.epoch:
                 connection.end()
 
-    def close(self) -> None:
-        """End every connection."""
-        for connection in list(self.connections):
-            connection.end()
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new; end each connection when what is under way there is answered."""
+        deadline = self.clock.monotonic() + seconds
+        while self.connections and self.clock.monotonic() < deadline:
+            for connection in list(self.connections):
+                if not connection.busy:
+                    connection.end()
+            await asyncio.sleep(0.02)
 
 
 class HopSession(asyncio.Protocol):
     """One connection of a frontend."""
 
     __slots__ = ("_busy", "_last", "_mail", "_pieces", "_reader", "_recipients", "_refused", "_server", "_size",
-                 "_task", "_transport", "claims")
+                 "_task", "_transport", "claims", "since")
 
     def __init__(self, server: HopServer) -> None:
         self._server = server
         self._reader = Reader(AUTH_LINE)
         self._transport: asyncio.Transport
         self.claims: Claims | None = None
+        self.since = 0
+        """When it began, milliseconds since 1970, UTC."""
         self._mail: MailFrom | None = None
         self._recipients: list[RcptTo] = []
         self._pieces: list[bytes] = []
@@ -116,6 +122,7 @@ class HopSession(asyncio.Protocol):
             self._transport.abort()
             return
         self._server.connections.add(self)
+        self.since = self._server.clock.now_ms()
         self._transport.write(f"220 {self._server.host} ESMTP {PRODUCT} {__version__}\r\n".encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -124,6 +131,11 @@ class HopSession(asyncio.Protocol):
             self._task.cancel()
         if not self._busy:
             self._reset()
+
+    @property
+    def busy(self) -> bool:
+        """Is a message being delivered, or a question asked?"""
+        return self._busy
 
     def end(self) -> None:
         """421 and close."""

@@ -59,7 +59,8 @@ class Atoll(Server):
                    "--port-offset", str(OFFSET)]
         log = (BASE / "log").open("wb")
         # NumPy's and others' thread settings of the caller's shell are not the island's business
-        env = {"PATH": os.environ["PATH"], "HOME": str(BASE), "LC_ALL": "C.UTF-8"}
+        env = {"PATH": os.environ["PATH"], "HOME": str(BASE), "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": str(HERE.parent / "src")}
         self.process = self.group.spawn(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=env)
         log.close()
         self._wait_ready(began)

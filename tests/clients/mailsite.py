@@ -78,7 +78,8 @@ class Site:
     def account(self, stem: str = "user") -> Account:
         """A new mailbox with a password of its own."""
         made = Account(f"{stem}{next(NUMBER)}@{self.domain}", f"pass+word_{stem}-{next(NUMBER)}")
-        self.atoll("mailbox", "create", made.address, "--database", f"db{next(NUMBER) % 2 + 1}", "--password-stdin", stdin=made.password + "\n")
+        database = f"db{next(NUMBER) % 2 + 1}"
+        self.atoll("mailbox", "create", made.address, "--database", database, "--password-stdin", stdin=made.password)
         return made
 
     def atoll(self, *words: str, stdin: str = "") -> str:

@@ -49,10 +49,10 @@ def test_everything_is_brought_from_dovecot(dovecot: Dovecot, site: Site, tmp_pa
         "INBOX": "INBOX",
         "INBOX.Gesendet": "Sent",
         "INBOX.Boats.Größe & mehr": "Boats/Größe & mehr",
-        "INBOX.a/b": "a_b",
+        "INBOX.a%b": "a_b",
     }
     for path in folders:
-        old.ensure(path, subscribe=path != "INBOX.a/b")
+        old.ensure(path, subscribe=path != "INBOX.a%b")
         old.append(
             path,
             [

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.runtime import rpc
+from atoll.runtime import frames, rpc
 from atoll.runtime.rpc import Call, Connection, Empty, RpcClient, RpcError, RpcServer
 
 
@@ -143,7 +143,7 @@ async def test_a_call_waits_for_a_server_that_is_away_and_the_hook_subscribes_ag
 async def test_a_call_in_flight_when_the_server_goes_is_temporary_and_not_repeated(service: Service,
                                                                                    client: RpcClient) -> None:
     waiting = asyncio.create_task(client.call("say", Say("once", 0.3), Say))
-    while not service.asked:  # noqa: ASYNC110
+    while not service.asked:
         await asyncio.sleep(0.01)
     await service.stop()
     await service.start()
@@ -156,7 +156,7 @@ async def test_a_call_in_flight_when_the_server_goes_is_temporary_and_not_repeat
 
 async def test_a_question_that_may_be_repeated_is(service: Service, client: RpcClient) -> None:
     waiting = asyncio.create_task(client.call("say", Say("twice", 0.3), Say, repeat=True))
-    while not service.asked:  # noqa: ASYNC110
+    while not service.asked:
         await asyncio.sleep(0.01)
     await service.stop()
     await service.start()
@@ -194,10 +194,10 @@ async def test_a_client_that_does_not_believe_the_server_sends_nothing(service: 
 @pytest.mark.parametrize("bad", [
     b"\xff\xff\xff\xff",                                           # longer than any frame
     (5000).to_bytes(4, "big"),                                     # a greeting of more than 4 KiB
-    rpc.frame(["mail", "1", []]),                                  # not ours
-    rpc.frame(["atoll", "1"]),                                     # greeting out of form
-    rpc.frame(["atoll", "1", []]) + rpc.frame([0, "say", {}]),     # request number 0
-    rpc.frame(["atoll", "1", []]) + b"\x00\x00\x00\x01\xc1",      # not msgpack
+    frames.frame(["mail", "1", []]),                                  # not ours
+    frames.frame(["atoll", "1"]),                                     # greeting out of form
+    frames.frame(["atoll", "1", []]) + frames.frame([0, "say", {}]),     # request number 0
+    frames.frame(["atoll", "1", []]) + b"\x00\x00\x00\x01\xc1",      # not msgpack
 ])
 async def test_bad_frames_end_that_connection_only(service: Service, client: RpcClient, bad: bytes) -> None:
     await client.call("say", Say("before"), Say)
@@ -215,12 +215,12 @@ async def test_bad_frames_end_that_connection_only(service: Service, client: Rpc
 
 async def test_a_newer_peer_with_unknown_extensions_is_served(service: Service) -> None:
     reader, writer = await asyncio.open_unix_connection(str(service.path))
-    writer.write(rpc.frame(["atoll", "99.0", ["telepathy"]]) + rpc.frame([1, "say", {"text": "hi", "new": 1}]))
-    frames = rpc.FrameReader()
+    writer.write(frames.frame(["atoll", "99.0", ["telepathy"]]) + frames.frame([1, "say", {"text": "hi", "new": 1}]))
+    reading = frames.FrameReader()
     got: list[bytes] = []
     async with asyncio.timeout(2):
         while len(got) < 2:
-            got += frames.feed(await reader.read(100))
+            got += reading.feed(await reader.read(100))
     assert msgspec.msgpack.decode(got[1]) == [1, 0, {"text": "hi!", "wait": 0.0}]
     writer.close()
 
@@ -235,7 +235,7 @@ async def test_the_server_hears_that_a_client_left(service: Service, client: Rpc
     await client.call("say", Say("hello"), Say)
     await client.close()
     async with asyncio.timeout(2):
-        while not service.left:  # noqa: ASYNC110
+        while not service.left:
             await asyncio.sleep(0.01)
     assert service.left[0].closed.is_set()
 
@@ -243,7 +243,7 @@ async def test_the_server_hears_that_a_client_left(service: Service, client: Rpc
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=8), st.lists(st.integers(1, 40), max_size=60))
 def test_cutting_the_stream_never_changes_the_frames(bodies: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
-    reader = rpc.FrameReader()
+    reader = frames.FrameReader()
     got: list[bytes] = []
     at = 0
     for size in [*cuts, *([1] * len(stream))]:
@@ -257,7 +257,7 @@ async def test_a_peer_that_does_not_read_is_dropped(service: Service, client: Rp
     monkeypatch.setattr(rpc, "MAX_UNSENT", 100_000)
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(str(service.path))
-    sock.sendall(rpc.frame(["atoll", "1", []]))
+    sock.sendall(frames.frame(["atoll", "1", []]))
     await client.call("say", Say("between"), Say)
     silent = next(one for one in service.server.connections if one.peer_version == "1")
     for _ in range(100):

@@ -14,7 +14,21 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from atoll.admin.ops_transport import (
+    QueueAct,
+    QueuedMessage,
+    QueuedMessages,
+    QueueName,
+    QueueRow,
+    Queues,
+    Trace,
+    TraceFilter,
+    TraceRow,
+)
 from atoll.runtime.rpc import Empty
+
+__all__ = ["QueueAct", "QueueName", "QueueRow", "QueuedMessage", "QueuedMessages", "Queues", "Trace", "TraceFilter",
+           "TraceRow"]
 
 
 class Quota(msgspec.Struct):
@@ -370,68 +384,6 @@ class Recover(msgspec.Struct):
     ids: list[str] = []
     text: str = ""
     into: str = ""
-
-
-# -- transport -------------------------------------------------------------------------------------------------------
-class QueueRow(msgspec.Struct):
-    queue: str
-    messages: int
-    size: int
-    state: str
-    next_try: int = 0
-    last_error: str = ""
-
-
-class Queues(msgspec.Struct):
-    queues: list[QueueRow]
-
-
-class QueueName(msgspec.Struct):
-    queue: str = ""
-    limit: int = 1000
-
-
-class QueuedMessage(msgspec.Struct):
-    id: str
-    sender: str
-    recipients: list[str]
-    size: int
-    arrived: int
-    tries: int = 0
-    last_error: str = ""
-
-
-class QueuedMessages(msgspec.Struct):
-    messages: list[QueuedMessage]
-
-
-class QueueAct(msgspec.Struct):
-    """One message by id, or a whole queue. notify: tell the sender (remove)."""
-
-    id: str = ""
-    queue: str = ""
-    notify: bool = False
-
-
-class TraceFilter(msgspec.Struct):
-    id: str = ""
-    sender: str = ""
-    recipient: str = ""
-    since: int = 0
-    limit: int = 1000
-
-
-class TraceRow(msgspec.Struct):
-    time: int
-    event: str
-    id: str
-    sender: str = ""
-    recipient: str = ""
-    detail: str = ""
-
-
-class Trace(msgspec.Struct):
-    events: list[TraceRow]
 
 
 # -- health, audit, tokens -------------------------------------------------------------------------------------------

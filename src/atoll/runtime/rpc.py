@@ -23,10 +23,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from atoll.base.version import __version__
+from atoll.runtime.frames import FrameReader, frame
 from atoll.runtime.peers import Peer, peer_of
 
-MAX_FRAME = 8 * 1024 * 1024
-MAX_GREETING = 4096
 MAX_IN_FLIGHT = 256
 """Requests of one connection being worked on; more wait in the socket."""
 MAX_UNSENT = 16 * 1024 * 1024
@@ -35,7 +34,6 @@ GREETING_SECONDS = 5.0
 BACK_OFF = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 _log = logging.getLogger("atoll.rpc")
-_encode = msgspec.msgpack.Encoder().encode
 _greeting_decoder = msgspec.msgpack.Decoder(tuple[str, str, list[str]])
 _request_decoder = msgspec.msgpack.Decoder(tuple[int, str, msgspec.Raw])
 _answer_decoder = msgspec.msgpack.Decoder(tuple[int, int | str, msgspec.Raw])
@@ -65,44 +63,6 @@ class ConnectionLost(RpcError):
 
 class Empty(msgspec.Struct):
     """No parameters, or nothing to say but "done"."""
-
-
-class FrameReader:
-    """Cuts the stream into frames. Does no I/O: feed() gives the whole frames so far.
-
-    ValueError when a frame is longer than allowed; the first frame (the greeting) may be 4 KiB.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._limit = MAX_GREETING
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Whole frames, without their length."""
-        buffer = self._buffer
-        buffer += data
-        frames: list[bytes] = []
-        start = 0
-        while len(buffer) - start >= 4:
-            size = int.from_bytes(buffer[start : start + 4], "big")
-            if size > self._limit:
-                raise ValueError("frame too long")
-            if len(buffer) - start - 4 < size:
-                break
-            frames.append(bytes(buffer[start + 4 : start + 4 + size]))
-            start += 4 + size
-            self._limit = MAX_FRAME
-        if start:
-            del buffer[:start]
-        return frames
-
-
-def frame(value: object) -> bytes:
-    """One frame of the wire; RpcError("invalid") when it would be longer than MAX_FRAME."""
-    body = _encode(value)
-    if len(body) > MAX_FRAME:
-        raise RpcError("invalid", "too long for one frame")
-    return len(body).to_bytes(4, "big") + body
 
 
 class _Link(asyncio.Protocol):
@@ -493,10 +453,14 @@ class RpcClient:
         link = self._link
         self._next += 1
         number = self._next
+        try:
+            data = frame((number, op, params))
+        except ValueError as error:
+            raise RpcError("invalid", str(error)) from None
         waiter: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
         link.pending[number] = waiter
         try:
-            link.send(frame((number, op, params)))
+            link.send(data)
             return await waiter
         finally:
             link.pending.pop(number, None)

@@ -1,0 +1,69 @@
+"""What administrators ask of transport: queues and message tracking. Part of ops.py's table.
+
+In/Out  msgspec Structs; sizes in bytes, times in ms since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class QueueRow(msgspec.Struct):
+    queue: str
+    messages: int
+    size: int
+    state: str
+    next_try: int = 0
+    last_error: str = ""
+
+
+class Queues(msgspec.Struct):
+    queues: list[QueueRow]
+
+
+class QueueName(msgspec.Struct):
+    queue: str = ""
+    limit: int = 1000
+
+
+class QueuedMessage(msgspec.Struct):
+    id: str
+    sender: str
+    recipients: list[str]
+    size: int
+    arrived: int
+    tries: int = 0
+    last_error: str = ""
+
+
+class QueuedMessages(msgspec.Struct):
+    messages: list[QueuedMessage]
+
+
+class QueueAct(msgspec.Struct):
+    """One message by id, or a whole queue. notify: tell the sender (remove)."""
+
+    id: str = ""
+    queue: str = ""
+    notify: bool = False
+
+
+class TraceFilter(msgspec.Struct):
+    id: str = ""
+    sender: str = ""
+    recipient: str = ""
+    since: int = 0
+    limit: int = 1000
+
+
+class TraceRow(msgspec.Struct):
+    time: int
+    event: str
+    id: str
+    sender: str = ""
+    recipient: str = ""
+    detail: str = ""
+
+
+class Trace(msgspec.Struct):
+    events: list[TraceRow]

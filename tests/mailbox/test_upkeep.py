@@ -209,7 +209,7 @@ async def test_open_sessions_hear_of_a_dismount(store: Store, alice: Access) -> 
 
 async def test_check_finds_and_repairs(store: Store, alice: Access, tmp_path: Path) -> None:
     inbox = alice.folder("INBOX")
-    await alice.append(inbox, [new(f"m{n}", size=2000) for n in range(5)])
+    await alice.append(inbox, [new(f"m{n}", size=2000, message_id=f"<{n}@x>", references="<0@x>") for n in range(5)])
     assert (await check(store.database("db1"))).problems == []
     writer = store.database("db1").database.writer
     writer.script("BEGIN; UPDATE folder SET total = 77, unread = 3 WHERE name = 'INBOX';"
@@ -227,7 +227,8 @@ async def test_check_finds_and_repairs(store: Store, alice: Access, tmp_path: Pa
     assert alice.folder("INBOX").total == 5
     rows = alice.rows(inbox, 1, 9, Want.META | Want.BODY)
     assert len(rows) == 5
-    assert [row.uid for row in rows if row.body == content(f"m{row.uid - 1}", size=2000).data] == [1, 2, 3, 5]
+    assert [row.uid for row in rows if row.body == content(
+        f"m{row.uid - 1}", size=2000, message_id=f"<{row.uid - 1}@x>", references="<0@x>").data] == [1, 2, 3, 5]
 
 
 async def test_a_mailbox_in_another_state_takes_no_writes(store: Store, alice: Access) -> None:

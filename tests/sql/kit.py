@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from atoll.sql import Connection, Database, Fence, GroupWriter, Schema, SqlError, migrate, take_ownership
+from atoll.sql import Connection, Database, Fence, GroupWriter, Lane, Schema, SqlError, migrate, take_ownership
 from atoll.sql.sqlite import SqliteEngine
 
 SCHEMA = Schema(((1, "CREATE TABLE schema_version (one INTEGER PRIMARY KEY, version INTEGER, min_reader INTEGER,"
@@ -57,7 +56,7 @@ class Opened:
         self.database = database
         self.log: list[str] = []
         self.doubts: list[SqlError] = []
-        self.commits = ThreadPoolExecutor(1)
+        self.commits = Lane("test")
         self.writer = GroupWriter("test", database.writer, Fence(database.writer, epoch),
                                   lambda connection: Words(connection, self.log), self.commits, self.doubts.append)
 
@@ -66,7 +65,7 @@ class Opened:
 
     async def close(self) -> None:
         await self.writer.close()
-        self.commits.shutdown()
+        self.commits.close()
         self.database.close()
 
 

@@ -26,6 +26,9 @@ CONVERSATIONS = ("SELECT c.mid, c.conv, c.items, count(f.fid) FROM conversation 
                  " LEFT JOIN folder f ON f.fid = i.fid AND f.hidden = 0"
                  " GROUP BY c.mid, c.conv, c.items HAVING c.items <> count(f.fid) ORDER BY c.mid, c.conv LIMIT 1000")
 NUMBERS = (
+    ("a conversation of several items has no row", "SELECT i.mid, i.conv FROM item i JOIN folder f ON f.fid = i.fid"
+     " AND f.hidden = 0 LEFT JOIN conversation c ON c.mid = i.mid AND c.conv = i.conv WHERE c.conv IS NULL"
+     " GROUP BY i.mid, i.conv HAVING count(*) > 1 ORDER BY i.mid, i.conv LIMIT 100"),
     ("an item's number is above its folder's", "SELECT i.fid, i.uid FROM item i JOIN folder f ON f.fid = i.fid"
      " WHERE i.cn > f.cn_high ORDER BY i.fid, i.uid LIMIT 100"),
     ("a folder's number is above its mailbox's", "SELECT f.fid, f.cn_high FROM folder f JOIN mailbox m ON m.mid = f.mid"

@@ -24,7 +24,7 @@ from atoll.mailbox.maps import MapCache
 from atoll.mailbox.memory import MailboxMemory, load
 from atoll.mailbox.model import Listener, Notice
 from atoll.mailbox.tx import Tx
-from atoll.sql import Connection, Database, Fence, Fenced, GroupWriter, SqlError
+from atoll.sql import Connection, Database, Fence, Fenced, GroupWriter, Lane, SqlError
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class MailboxDatabase:
         self.memory: dict[MailboxId, MailboxMemory] = {}
         self.counters_dirty: set[str] = set()
         self.counters: dict[str, int] = dict(database.writer.all("SELECT name, next FROM counter"))
+        self.reserved = self.counters.copy()
         self.recent = RecentDigests()
         self.maps = MapCache(database.reader)
         self.slices = Slices(database.reader)
@@ -69,7 +70,7 @@ class MailboxDatabase:
         self._listeners: dict[MailboxId, list[Listener]] = {}
         self._everything: list[Listener] = []
         self._on_doubt = on_doubt
-        self._commits = ThreadPoolExecutor(1, f"commit-{name}")
+        self._commits = Lane(f"commit-{name}")
         self.helper = ThreadPoolExecutor(1, f"helper-{name}")
         self._upkeep: asyncio.Task[None] | None = None
         self.writer: GroupWriter[Tx] = GroupWriter("mailbox", database.writer, fence, self._tx, self._commits,
@@ -113,6 +114,7 @@ class MailboxDatabase:
         self.recent.clear()
         self.counters_dirty.clear()
         self.counters = dict(self.database.writer.all("SELECT name, next FROM counter"))
+        self.reserved = self.counters.copy()
 
     def publish(self, touched: dict[MailboxId, set[int]], restructured: set[MailboxId]) -> None:
         """After a commit: views, then listeners, in commit order."""
@@ -170,7 +172,7 @@ class MailboxDatabase:
 
     def has(self, guid: MailboxId) -> bool:
         """Was this mailbox made here?"""
-        return guid in self._views or self.reader.one("SELECT 1 FROM mailbox WHERE guid = ?", (guid,)) is not None
+        return guid in self.memory or guid in self._views or self.reader.one("SELECT 1 FROM mailbox WHERE guid = ?", (guid,)) is not None
 
     def snapshot(self) -> Snapshot:
         """`with db.snapshot():` all reads of the reader see one state."""
@@ -199,7 +201,7 @@ class MailboxDatabase:
         await self.writer.close()
         if FAILPOINTS.active:
             FAILPOINTS.hit("mailbox.dismount.before")
-        self._commits.shutdown(wait=True)
+        self._commits.close()
         self.helper.shutdown(wait=True)
         self.database.close()
 

@@ -32,6 +32,9 @@ MAX_KEYWORD = 255
 THREAD_REFERENCES = 32
 """So many of the last references take part in threading."""
 
+MEMBERS = ("SELECT count(*) FROM item i JOIN folder f ON f.fid = i.fid WHERE i.mid = ? AND i.conv = ?"
+           " AND f.hidden = 0")
+
 _encode = msgspec.msgpack.Encoder().encode
 SortKeys = tuple[str, str, str, str, int | None, bytes, tuple[bytes, ...], int, bool]
 _decode_sort: Callable[[bytes], SortKeys] = msgspec.msgpack.Decoder(SortKeys).decode
@@ -96,13 +99,20 @@ def in_list(values: Sequence[object]) -> tuple[str, list[object]]:
 
 @dataclass(slots=True)
 class Threads:
-    """Conversations of one mailbox while a batch is placed: read at once, written at once."""
+    """Conversations of one mailbox while a batch is placed: read at once, written at once.
+
+    A conversation gets a row with its second member: most never have one, and each row costs two trees a page.
+    """
 
     mailbox: MailboxMemory
     known: dict[int, int] = field(default_factory=dict)
     """hash -> conversation"""
-    live: dict[int, list[int]] = field(default_factory=dict)
-    """conversation -> [items, last received]"""
+    rows: dict[int, list[int]] = field(default_factory=dict)
+    """conversation that has a row -> [items, last received]"""
+    _single: dict[int, list[int]] = field(default_factory=dict)
+    """conversation begun in this batch -> [items, last received]"""
+    _unsure: dict[int, int] = field(default_factory=dict)
+    """older conversation without a row that got a member -> last received"""
     _new: list[tuple[int, int]] = field(default_factory=list)
     _changed: set[int] = field(default_factory=set)
 
@@ -116,19 +126,20 @@ class Threads:
 
     def load(self, tx: Tx, convs: Iterable[int]) -> None:
         """Read the rows of these conversations."""
-        wanted = [conv for conv in dict.fromkeys(convs) if conv not in self.live]
+        wanted = list(dict.fromkeys(convs))
         for at in range(0, len(wanted), 512):
             marks, values = in_list(wanted[at:at + 512])
             for conv, items, last in tx.all(
                     f"SELECT conv, items, last_received FROM conversation WHERE mid = ? AND conv IN ({marks})",
                     [self.mailbox.mid, *values]):  # type: ignore[list-item]
-                self.live[conv] = [items, last]
+                self.rows[conv] = [items, last]
 
     def join(self, tx: Tx, hashes: list[int], received: int) -> int:
         """The conversation of a message with these hashes: that of its nearest known relative, or a new one."""
         conv = next((self.known[value] for value in hashes if value in self.known), 0)
         if not conv:
             conv = tx.number(self.mailbox)
+            self._single[conv] = [0, received]
         for value in hashes:
             if value not in self.known:
                 self.known[value] = conv
@@ -138,19 +149,33 @@ class Threads:
 
     def add(self, conv: int, count: int, received: int = 0) -> None:
         """Members came (or went: negative)."""
-        row = self.live.setdefault(conv, [0, 0])
-        row[0] += count
-        row[1] = max(row[1], received)
-        self._changed.add(conv)
+        row = self.rows.get(conv) or self._single.get(conv)
+        if row is not None:
+            row[0] += count
+            row[1] = max(row[1], received)
+            if conv in self.rows:
+                self._changed.add(conv)
+        elif count > 0:
+            self._unsure[conv] = max(self._unsure.get(conv, 0), received)
 
     def write(self, tx: Tx) -> None:
-        """Buffer what changed; each row gets a number of its own."""
+        """Buffer what changed; each row gets a number of its own. Items have been added before."""
         mid = self.mailbox.mid
         for value, conv in self._new:
             tx.add(INSERT_THREAD, (mid, value, conv))
         self._new = []
+        for conv, (items, last) in self._single.items():
+            if items > 1:
+                self.rows[conv] = [items, last]
+                self._changed.add(conv)
+        for conv, last in self._unsure.items():
+            members = tx.one(MEMBERS, (mid, conv))
+            if members is not None and members[0] > 1:
+                self.rows[conv] = [int(members[0]), last]
+                self._changed.add(conv)
+        self._single, self._unsure = {}, {}
         for conv in sorted(self._changed):
-            items, last = self.live[conv]
+            items, last = self.rows[conv]
             tx.add(PUT_CONVERSATION, (mid, conv, tx.number(self.mailbox), items, last))
         self._changed = set()
 

@@ -221,9 +221,9 @@ class Store:
         for batch, position, at in waiting:
             assert batch.future is not None
             try:
-                results[at] = (await batch.future)[position]
-            except StoreError as error:
-                results[at] = error
+                results[at] = (await asyncio.shield(batch.future))[position]
+            except SqlError as error:
+                results[at] = unavailable(f"{type(error).__name__}: {error}")
         return [result if result is not None else unavailable() for result in results]
 
     def _batch(self, database: MailboxDatabase) -> Batch:
@@ -232,7 +232,7 @@ class Store:
         if batch is None or batch.started or len(batch.requests) >= MAX_BATCH:
             batch = self._batches[database.name] = Batch()
             work = deliver(batch, database.recent, self.clock.now_ms())
-            batch.future = asyncio.ensure_future(database.submit(work))
+            batch.future = database.writer.submit(work)
         return batch
 
     def shared_with(self, who: UserId) -> list[MailboxId]:

@@ -21,6 +21,7 @@ from atoll.sql.engine import Record, Value
 if TYPE_CHECKING:
     from atoll.mailbox.database import MailboxDatabase
 
+LOCAL_BLOCK = 1000
 INSERT_ITEM = ("INSERT INTO item (fid, uid, mid, id, cn, cn_item, cn_body, flags, received, size, blob, conv, kw, name)"
                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)")
 INSERT_META = "INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort) VALUES (?, ?, ?, ?, ?, ?)"
@@ -121,14 +122,18 @@ class Tx:
         """The next mid, fid or blob of this database."""
         number = self._counters[name]
         self._counters[name] = number + 1
-        self._database.counters_dirty.add(name)
+        if number >= self._database.reserved[name]:
+            # written a block ahead: a crash leaves out the rest of the block, and most groups write no counter
+            self._database.reserved[name] = number + LOCAL_BLOCK
+            self._database.counters_dirty.add(name)
         self._marks += 1
         return number
 
     def skip_to(self, name: str, number: int) -> None:
         """Leave local numbers below this one out."""
-        self.local(name)
         self._counters[name] = max(self._counters[name], number)
+        self._database.reserved[name] = 0
+        self.local(name)
 
     def number(self, mailbox: MailboxMemory) -> int:
         """The next change number; each changed row takes one of its own."""
@@ -190,7 +195,7 @@ class Tx:
             self._mailboxes = {}
         if self._database.counters_dirty:
             self._connection.many("UPDATE counter SET next = ? WHERE name = ?",
-                                  [(self._counters[name], name) for name in sorted(self._database.counters_dirty)])
+                                  [(self._database.reserved[name], name) for name in sorted(self._database.counters_dirty)])
             self._database.counters_dirty.clear()
 
     def abandon(self) -> None:

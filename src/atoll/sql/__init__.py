@@ -3,8 +3,9 @@
 from atoll.sql.engine import Connection, Database, Engine, Reads
 from atoll.sql.errors import Broken, Fenced, Full, InDoubt, SchemaError, SqlError
 from atoll.sql.group import Context, GroupWriter
+from atoll.sql.lane import Lane
 from atoll.sql.migrate import Schema, migrate
 from atoll.sql.owner import Epochs, Fence, take_ownership
 
 __all__ = ["Broken", "Connection", "Context", "Database", "Engine", "Epochs", "Fence", "Fenced", "Full", "GroupWriter",
-           "InDoubt", "Reads", "Schema", "SchemaError", "SqlError", "migrate", "take_ownership"]
+           "InDoubt", "Lane", "Reads", "Schema", "SchemaError", "SqlError", "migrate", "take_ownership"]

@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, overload
 from atoll.base.failpoints import FAILPOINTS
 from atoll.sql.engine import Connection
 from atoll.sql.errors import Fenced, InDoubt, SqlError
+from atoll.sql.lane import Lane
 from atoll.sql.owner import Fence
 
 MAX_GROUP = 256
@@ -64,8 +65,8 @@ class GroupWriter(Generic[C]):
     """The only writer of one database; lives on the event loop."""
 
     def __init__(self, name: str, connection: Connection, fence: Fence, context: Callable[[Connection], C],
-                 commits: Executor, on_doubt: Callable[[SqlError], None]) -> None:
-        """name: prefix of the failpoints ("mailbox", "queue"). commits: one thread for COMMIT."""
+                 commits: Lane | Executor, on_doubt: Callable[[SqlError], None]) -> None:
+        """name: prefix of the failpoints ("mailbox", "queue"). commits: the thread for COMMIT."""
         self._name = name
         self._connection = connection
         self._fence = fence
@@ -119,17 +120,17 @@ class GroupWriter(Generic[C]):
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             if not self._waiting and not self._between:
                 if self._closing:
                     return
                 self._wake.clear()
                 await self._wake.wait()
+                await asyncio.sleep(0)  # one look at the sockets: what has arrived by now joins the group
             while self._between:
                 call, done = self._between.popleft()
                 try:
-                    await loop.run_in_executor(self._commits, call)
+                    await self._apart(call)
                     done.set_result(None)
                 except SqlError as error:
                     done.set_exception(error)
@@ -182,12 +183,17 @@ class GroupWriter(Generic[C]):
     async def _commit(self) -> None:
         if FAILPOINTS.active:
             FAILPOINTS.hit(f"{self._name}.commit.before")
-        await asyncio.get_running_loop().run_in_executor(self._commits, self._connection.commit)
+        await self._apart(self._connection.commit)
         if FAILPOINTS.active:
             try:
                 FAILPOINTS.hit(f"{self._name}.commit.after")
             except OSError as error:
                 raise InDoubt(str(error)) from error
+
+    def _apart(self, call: Callable[[], None]) -> asyncio.Future[None]:
+        if isinstance(self._commits, Lane):
+            return self._commits.run(call)
+        return asyncio.get_running_loop().run_in_executor(self._commits, call)
 
     def _failed(self, context: C | None, units: list[_Unit], error: Exception) -> None:
         if context is not None:

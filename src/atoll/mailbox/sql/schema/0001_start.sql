@@ -52,7 +52,8 @@ CREATE TABLE tomb (fid INTEGER NOT NULL, cn BIGINT NOT NULL, uid BIGINT NOT NULL
     id BIGINT NOT NULL, received BIGINT NOT NULL, to_fid INTEGER NOT NULL, to_uid BIGINT NOT NULL, name TEXT,
     PRIMARY KEY (fid, cn)) WITHOUT ROWID;
 
--- items = live members outside hidden folders; 0 = the tombstone of a conversation.
+-- items = live members outside hidden folders; 0 = the tombstone of a conversation. A conversation gets its row with
+-- its second member: without one it has a single item, whose own changes tell all.
 CREATE TABLE conversation (mid INTEGER NOT NULL, conv BIGINT NOT NULL, cn BIGINT NOT NULL, items BIGINT NOT NULL,
     last_received BIGINT NOT NULL, PRIMARY KEY (mid, conv)) WITHOUT ROWID;
 CREATE UNIQUE INDEX conversation_log ON conversation (mid, cn);

@@ -71,6 +71,21 @@ async def test_exact_address_then_detail_then_catch_all(house: House) -> None:
     assert found("carol@example.test") is None  # the catch-all went with its mailbox
 
 
+async def test_postmaster_is_always_somebody(house: House) -> None:
+    register, recipients = house.parts.register, house.parts.recipients
+
+    def reader(address: str) -> str | None:
+        info = recipients.recipient(address)
+        return info.address if info else None
+
+    assert reader("postmaster@example.test") == reader("Postmaster") == "alice@example.test"  # the first mailbox
+    assert reader("postmaster@elsewhere.test") is None
+    await register.set_setting("postmaster", "bob@example.test")
+    assert reader("PostMaster@Example.Test") == "bob@example.test"
+    await register.create_mailbox("postmaster@example.test", database="db1")
+    assert reader("postmaster@example.test") == "postmaster@example.test"
+
+
 async def test_who_may_write_as_whom(house: House) -> None:
     recipients = house.parts.recipients
     await house.parts.register.create_alias("info@example.test", "alice@example.test")

@@ -10,7 +10,6 @@ Fails  SqlError: in doubt or fenced, nothing is written any more and on_doubt is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +17,7 @@ from typing import TypeVar
 from atoll.base.clock import Clock
 from atoll.base.ids import new_id
 from atoll.directory.client.model import Changed, Revocation
-from atoll.sql import Connection, Engine, Fence, GroupWriter, Schema, SqlError, migrate, take_ownership
+from atoll.sql import Connection, Engine, Fence, GroupWriter, Lane, Schema, SqlError, migrate, take_ownership
 from atoll.sql import Database as File
 from atoll.sql.engine import Record, Value
 
@@ -95,7 +94,7 @@ class Database:
     def __init__(self, file: File, fence: Fence, clock: Clock, org: bytes,
                  on_doubt: Callable[[SqlError], None]) -> None:
         self._file = file
-        self._commits = ThreadPoolExecutor(1, "directory-commit")
+        self._commits = Lane("directory-commit")
         self._writer = GroupWriter("directory", file.writer, fence,
                                    lambda connection: Tx(connection, org, clock.now_ms(), self._publish),
                                    self._commits, on_doubt)
@@ -127,7 +126,7 @@ class Database:
     async def close(self) -> None:
         """Finish what waits, then close the file."""
         await self._writer.close()
-        self._commits.shutdown()
+        self._commits.close()
         self._file.close()
 
 

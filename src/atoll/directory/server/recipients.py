@@ -23,6 +23,7 @@ _BY_ADDRESS = _MAILBOX + """ JOIN address a ON a.mailbox = m.id AND a.deleted = 
     JOIN domain d ON d.id = a.domain AND d.deleted = 0 WHERE d.name = ? AND a.local = ? AND m.deleted = 0"""
 _BY_ID = _MAILBOX + " WHERE m.id = ? AND m.deleted = 0"
 _CATCH_ALL = _MAILBOX + " JOIN domain d ON d.catch_all = m.id AND d.deleted = 0 WHERE d.name = ? AND m.deleted = 0"
+_FIRST = _MAILBOX + " WHERE m.deleted = 0 ORDER BY m.created, m.kind DESC, m.address LIMIT 1"
 _ACCOUNT = "SELECT id, hash, app_only, protocols, disabled, epoch FROM person WHERE id = ? AND deleted = 0"
 
 
@@ -94,9 +95,12 @@ class Recipients:
 
     def recipient(self, address: str) -> RecipientInfo | None:
         """Where mail for this address goes."""
+        bare = address.casefold() == "postmaster"  # [RFC 5321 §4.5.1] also without a domain
         try:
-            name = address_of(address)
+            name = address_of(address) if not bare else self.login_name(address)
         except BadName:
+            return None
+        if name is None:
             return None
         detail = ""
         info = self.by_name(name)
@@ -107,11 +111,19 @@ class Recipients:
         if info is None:
             detail = ""
             info = self._mailbox(self._db.one(_CATCH_ALL, (name.domain,)))
+        if info is None and name.local == "postmaster" and self.is_local_domain(name.domain):
+            info = self._postmaster()
         if info is None:
             return None
         return RecipientInfo(address=info.address, kind="mailbox", mailbox=info.mailbox, database=info.database,
                              backend=info.backend, island=info.island, owner_epoch=info.owner_epoch, quota=info.quota,
                              detail=detail, user=info.user, display=info.display)
+
+    def _postmaster(self) -> MailboxInfo | None:
+        """Who reads mail for postmaster where no such mailbox is: as set, or the organization's first mailbox."""
+        chosen = self._db.one("SELECT value FROM setting WHERE name = 'postmaster' AND deleted = 0")
+        info = self.mailbox_of(chosen[0]) if chosen else None
+        return info or self._mailbox(self._db.one(_FIRST))
 
     def login_name(self, login: str) -> Name | None:
         """What a login name means: an address, or a local part of the organization's main domain."""

@@ -33,6 +33,8 @@ def _number(text: str) -> str:
 for _step, _says in (("warn", "bytes at which the owner is warned"), ("send", "bytes at which sending stops"),
                      ("receive", "bytes at which receiving stops as well")):
     SETTINGS[f"quota-{_step}"] = (f"{_says}; for mailboxes without their own; 0: none", _number)
+SETTINGS["postmaster"] = ("mailbox for postmaster@ where there is none; else the first one",
+                          lambda text: str(address_of(text)))
 SETTINGS["default-domain"] = ("domain of a login name without @", domain_of)
 
 

@@ -61,6 +61,17 @@ async def test_one_too_many_is_closed_without_a_word() -> None:
     listener.stop()
 
 
+async def test_one_too_many_is_told_so_in_the_clear() -> None:
+    listener, port = listen(admission(open_unauthenticated=1), refusal=b"421 later\r\n")
+    first, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert await first.read(10) == b"hello"
+    second, other = await asyncio.open_connection("127.0.0.1", port)
+    assert await second.read() == b"421 later\r\n"
+    writer.close()
+    other.close()
+    listener.stop()
+
+
 async def test_tls_and_a_handshake_that_never_comes(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -102,6 +102,8 @@ class Supervisor:
         self._single = single
         self._servers: list[asyncio.AbstractServer] = []
         self._hurry = asyncio.Event()
+        if not sockets.identities:
+            self.own_health["separation"] = ("warn", "roles share one uid: a broken frontend can reach the stores")
         self._pair = read_pair(DataPaths(data).tls)
 
     # -- starting --------------------------------------------------------------------------------------------------
@@ -201,6 +203,9 @@ class Supervisor:
                 _log.error("role not started", extra={"f": {"of": role.name, "error": error.strerror}})
             role.up.clear()
             if self.stopping.is_set():
+                return
+            if self._single:
+                self._stop_asked()  # what it left open in this process, nobody else can open
                 return
             self._tell_pids()
             now = self.clock.monotonic()

@@ -3,7 +3,8 @@
 In     the same start message, listeners and control messages as a process gets.
 Out    the same answers; `ended` resolves when the role's main returns or raises.
 Spec   PROCESSES 10: the same sockets, tokens, limits, pid checks and import contracts.
-Not    separation: one address space, one crash takes all, one slow role delays all; no Landlock, no own uid.
+Fails  a role that raises ends the island: what it holds (locks, connections) stays held in this process.
+Not    separation: one address space, one slow role delays all; no Landlock, no own uid.
 """
 
 from __future__ import annotations

@@ -70,6 +70,9 @@ async def _first_start(ctx: RoleContext, parts: Parts) -> None:
         await parts.register.add_database(at.name, f"mailbox-{at.process}", ctx.config.island.name)
     accounts = [demo.Account(one.address, one.password, one.database) for one in ctx.config.demo]
     if accounts and await demo.create(parts.database, parts.register, parts.lane, accounts):
+        for account in ctx.config.demo:
+            if account.role != "user":
+                await parts.register.set_setting("postmaster", account.address)
         await parts.audit.durable("directory.demo", accounts=len(accounts))
 
 

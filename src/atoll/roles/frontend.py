@@ -30,6 +30,13 @@ from atoll.runtime.role import RoleContext, run
 from atoll.runtime.rpc import RpcClient
 from atoll.runtime.tls import ServerTls
 
+REFUSALS = {
+    "smtp": b"421 4.7.0 Too many connections from your network, try again later\r\n",
+    "submission": b"421 4.7.0 Too many connections from your network, try again later\r\n",
+    "imap": b"* BYE [LIMIT] Too many connections from your network, try again later\r\n",
+    "pop3": b"-ERR [SYS/TEMP] Too many connections from your network, try again later\r\n",
+}
+"""Words for those whom admission does not let in; where TLS would come first there are none."""
 M_MMAP_THRESHOLD = -3
 """malloc.h of glibc."""
 
@@ -52,13 +59,14 @@ async def main(ctx: RoleContext) -> None:
     smtp = SmtpFront(sign_in, paths.smtp_in, paths.submit, tls.now, ctx.clock, host=ctx.config.island.host,
                      limits=_smtp_limits(ctx.config), metrics=ctx.metrics,
                      trust=lambda peer: is_kind(peer, "transport"))
-    services: dict[str, tuple[Callable[[Ticket], asyncio.Protocol], bool]] = {
+    services: dict[str, tuple[Callable[[Ticket], asyncio.Protocol], bool]] = {  # name: (its protocol, TLS at once)
         "smtp": (smtp.relay, False), "submission": (smtp.submission, False), "submissions": (smtp.submissions, True),
         "imap": (imap.clear, False), "imaps": (imap.secure, True),
         "pop3": (pop3.clear, False), "pop3s": (pop3.secure, True),
     }
     admission = Admission(ctx.clock, sessions_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), _rates(ctx.config))
-    listeners = [Listener(ctx.listeners[name], factory, admission, tls=tls.now if secure else None)
+    listeners = [Listener(ctx.listeners[name], factory, admission, tls=tls.now if secure else None,
+                          refusal=REFUSALS.get(name, b""))
                  for name, (factory, secure) in services.items() if name in ctx.listeners]
     "example.test".encode("idna")  # imported at first use: before the file system closes
     ctx.restrict(read=[], write=[])

@@ -9,6 +9,7 @@ Not    what is spoken (protocols/), who may sign in (directory).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -28,17 +29,20 @@ _log = logging.getLogger("atoll.listen")
 class Listener:
     """Accepts on one socket. tls: gives the context of now (certificates change), None for a port in the clear.
 
+    refusal: said in the clear to a connection that may not stay.
     factory(ticket): the protocol of a connection. It keeps the ticket: sets ticket.drop, says signed_in and close.
     """
 
     def __init__(self, sock: socket.socket, factory: Callable[[Ticket], asyncio.Protocol], admission: Admission, *,
-                 tls: Callable[[], ssl.SSLContext] | None = None, handshake: float = HANDSHAKE_SECONDS) -> None:
+                 tls: Callable[[], ssl.SSLContext] | None = None, handshake: float = HANDSHAKE_SECONDS,
+                 refusal: bytes = b"") -> None:
         sock.setblocking(False)
         self._sock = sock
         self._factory = factory
         self._admission = admission
         self._tls = tls
         self._handshake = handshake
+        self._refusal = refusal
         self._opening: set[asyncio.Task[None]] = set()
         self._accepting = False
         self._resume: asyncio.TimerHandle | None = None
@@ -73,16 +77,21 @@ class Listener:
                 self._pause()
                 return
             ticket = self._admission.enter(address[0], address[1])
-            if ticket is None:
-                connection.close()
-                continue
             connection.setblocking(False)
+            if ticket is None:
+                self._refuse(connection)
+                continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             task = self._loop.create_task(self._open(connection, ticket))
             ticket.drop = task.cancel
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
+
+    def _refuse(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            if self._refusal:
+                connection.send(self._refusal)
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._sock.fileno())

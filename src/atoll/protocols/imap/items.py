@@ -49,7 +49,7 @@ class Plan:
         if any(name not in _HOT for name in names):
             self.want |= Want.META
         if self.bodies:
-            self.want |= Want.META | Want.BODY
+            self.want |= Want.BODY
         columns = dict(_COLUMNS, FLAGS=(b"FLAGS (%b)", selected.flags_of))
         self._values: tuple[Value, ...] = tuple(columns[name][1] for name in names)
         self._format = b"* %d FETCH (" + b" ".join(columns[name][0] for name in names)

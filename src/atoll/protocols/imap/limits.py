@@ -27,6 +27,7 @@ class Limits:
     idle_seconds: float = 1800       # [RFC 9051 §5.4]: at least 30 minutes
     bad_commands: int = 50           # BAD answers in a row, then BYE
     read_ahead: int = 256 * 1024     # pipelined bytes kept while a command runs
+    show_recoverable: bool = False   # LIST shows the folders of recoverable items to their owner
 
     def literal_limit(self, head: bytes) -> tuple[int, int]:
         """How large the next literal and the whole command may be: only APPEND carries messages."""

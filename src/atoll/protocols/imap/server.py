@@ -69,8 +69,12 @@ class ImapServer:
             server.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self.end_all()
+
+    def end_all(self) -> None:
+        """Say goodbye to everybody: we stop, or nobody would tell us of revocations (Backend.on_away)."""
         for session in list(self._sessions):
-            session.bye("UNAVAILABLE", "The server stops")
+            session.bye("UNAVAILABLE", "Please connect again")
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -1,6 +1,7 @@
 """LIST [RFC 9051 §6.3.9], LIST-EXTENDED [RFC 5258], LIST-STATUS [RFC 5819], SPECIAL-USE [RFC 6154], LSUB [RFC 3501].
 
-Folders of recoverable items are hidden: they are listed only for a pattern that begins with "Recoverable Items".
+Folders of recoverable items are hidden: they are listed for a pattern that begins with "Recoverable Items", or always
+when the configuration says so.
 Other people's folders are listed for a pattern that names them ("Other Users/bob@example.test/*"), and for
 "Other Users/*" those of all who share something and live in this process.
 """
@@ -155,7 +156,8 @@ async def _candidates(session: Session, patterns: list[Pattern]) -> list[tuple[s
     """Folders that a pattern could mean: one's own, and those of the people whom a pattern names."""
     found: list[tuple[str, Folder]] = []
     if not session.is_delegate:
-        hidden = any(pattern.literal.startswith(HIDDEN) for pattern in patterns)
+        hidden = session.server.limits.show_recoverable or any(
+            pattern.literal.startswith(HIDDEN) for pattern in patterns)
         found += [(folder.path, folder) for folder in session.mine.folders(hidden=hidden)]
     for address in await _people(session, patterns):
         try:

@@ -43,7 +43,7 @@ UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized")
 
 @dataclass(frozen=True, slots=True)
 class MailFrom:
-    """MAIL FROM. sender "" is the null path. xatoll: what our own hop says, base64url."""
+    """MAIL FROM. sender "" is the null path. Of our own hops: xatoll, facts in base64url; xid, a network message id."""
 
     sender: str
     size: int = 0
@@ -52,6 +52,7 @@ class MailFrom:
     ret: str = ""
     envid: str = ""
     xatoll: str = ""
+    xid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _after(text: str, word: str) -> str:
 
 
 def parse_mail(text: str, *, hop: bool = False) -> MailFrom:
-    """What stands behind "MAIL "; hop: XATOLL is allowed (a frontend of ours speaks)."""
+    """What stands behind "MAIL "; hop: a process of ours speaks, XATOLL and XID are allowed."""
     address, rest = _path(_after(text, "FROM:"), BAD_SENDER)
     if address and not _valid(address):
         raise Refuse(BAD_SENDER)
@@ -149,7 +150,7 @@ def parse_mail(text: str, *, hop: bool = False) -> MailFrom:
         raise Refuse(replies.SYNTAX)
     ret, envid = found.pop("RET", "").upper(), found.pop("ENVID", "")
     found.pop("AUTH", "")  # accepted and not believed [RFC 4954 §5]
-    xatoll = found.pop("XATOLL", "") if hop else ""
+    xatoll, xid = (found.pop("XATOLL", ""), found.pop("XID", "")) if hop else ("", "")
     if not size.isascii() or not size.isdigit() or len(size) > 20 or body not in ("7BIT", "8BITMIME", "BINARYMIME"):
         raise Refuse(replies.SYNTAX)
     if ret not in ("", "FULL", "HDRS") or len(envid) > 100 or not _XTEXT.match(envid):
@@ -158,7 +159,7 @@ def parse_mail(text: str, *, hop: bool = False) -> MailFrom:
         raise Refuse(UNKNOWN_PARAMETER)
     if not address.isascii() and not utf8:
         raise Refuse(UTF8_SENDER)
-    return MailFrom(address, int(size), body, utf8, ret, envid, xatoll)
+    return MailFrom(address, int(size), body, utf8, ret, envid, xatoll, xid)
 
 
 def parse_rcpt(text: str, *, utf8: bool, hop: bool = False) -> RcptTo:

@@ -39,7 +39,7 @@ def facts_word(facts: msgspec.Struct) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(facts)).decode("ascii")
 
 
-def mail_line(mail: MailFrom, xatoll: str) -> bytes:
+def mail_line(mail: MailFrom, xatoll: str, xid: str) -> bytes:
     """MAIL, in our own words."""
     words = [f"MAIL FROM:<{mail.sender}>"]
     if mail.body != "7BIT":
@@ -50,8 +50,7 @@ def mail_line(mail: MailFrom, xatoll: str) -> bytes:
         words.append(f"RET={mail.ret}")
     if mail.envid:
         words.append(f"ENVID={mail.envid}")
-    if xatoll:
-        words.append(f"XATOLL={xatoll}")
+    words.append(f"XATOLL={xatoll} XID={xid}")
     return " ".join(words).encode("utf-8") + b"\r\n"
 
 

@@ -19,7 +19,7 @@ from typing import cast
 import msgspec
 
 from atoll.base.clock import Clock
-from atoll.base.ids import NetworkMessageId, new_id
+from atoll.base.ids import NetworkMessageId, from_text, new_id
 from atoll.base.version import PRODUCT, __version__
 from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
@@ -216,6 +216,7 @@ class HopSession(asyncio.Protocol):
         self._reset()  # the frontend has given up what was begun
         mail = parse_mail(rest, hop=True)
         self._server.facts_of(mail.xatoll)
+        _check_id(mail.xid)
         if self.claims is None:
             self._mail = mail
             self._say(replies.OK)
@@ -299,7 +300,8 @@ class HopSession(asyncio.Protocol):
         seen: dict[str, Recipient] = {}
         for one in self._recipients:
             seen.setdefault(one.recipient, Recipient(one.recipient, tuple(sorted(one.notify)), one.orcpt))
-        envelope = Envelope(NetworkMessageId(new_id()), mail.sender, tuple(seen.values()), self._server.clock.now_ms(),
+        ident = NetworkMessageId(from_text(mail.xid) if mail.xid else new_id())
+        envelope = Envelope(ident, mail.sender, tuple(seen.values()), self._server.clock.now_ms(),
                             self._server.facts_of(mail.xatoll), claims.sub if claims else b"", mail.body, mail.utf8,
                             mail.ret, mail.envid)
         content = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -311,3 +313,11 @@ class HopSession(asyncio.Protocol):
         if not self._transport.is_closing():
             self._say(reply)
         self._free()
+
+
+def _check_id(text: str) -> None:
+    try:
+        if text:
+            from_text(text)
+    except ValueError:
+        raise Refuse(replies.SYNTAX) from None

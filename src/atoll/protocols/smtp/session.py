@@ -61,6 +61,8 @@ class Session(Connection):
         self._login = ""
         self._hop: HopConnection | None = None
         self._mail: MailFrom | None = None
+        self._id = ""
+        """The network message id of the message that is begun, as text."""
         self._recipients: list[RcptTo] = []
         self._incoming: Incoming | None = None
         self._chunk_last: bool | None = None
@@ -316,6 +318,7 @@ class Session(Connection):
             return
         if not self._kind.signs_in and self._front.over_rate(self._ticket.prefix):
             raise Refuse(replies.TOO_MANY_MESSAGES)
+        self._id = to_text(new_id())
         if self._hop is None:
             self._mail, self._state = mail, following
             self.say(replies.OK)
@@ -324,7 +327,7 @@ class Session(Connection):
 
     async def _ask_sender(self, hop: HopConnection, mail: MailFrom, following: State) -> None:
         """Transport says at once whether this person may send as that address."""
-        reply = await hop.answer(mail_line(mail, self._word))
+        reply = await hop.answer(mail_line(mail, self._word, self._id))
         if reply.code == 250:
             self._mail, self._state = mail, following
             self.say(replies.OK)
@@ -403,10 +406,10 @@ class Session(Connection):
         head = received(helo=self._helo, ip=facts.ip, host=front.host,
                         protocol=protocol_name(esmtp=self._esmtp, utf8=mail.utf8, tls=self.secure,
                                                signed_in=bool(self._login)),
-                        tls=f"{facts.tls} {facts.cipher}".strip(), ident=to_text(new_id()),
+                        tls=f"{facts.tls} {facts.cipher}".strip(), ident=self._id,
                         recipient=self._recipients[0].recipient if len(self._recipients) == 1 else "",
                         date=front.stamp.now(front.clock.now_ms()))
-        line = b"" if self._hop is not None else mail_line(mail, self._word)
+        line = b"" if self._hop is not None else mail_line(mail, self._word, self._id)
         self._incoming = Incoming(
             front.submit_hops if self._kind.signs_in else front.relay_hops, self._hop, line, self._recipients, head,
             limit=self._limits.message, in_memory=self._limits.in_memory, binary=mail.body == "BINARYMIME",

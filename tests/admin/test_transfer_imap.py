@@ -330,6 +330,25 @@ def test_messages_that_the_server_cannot_give_are_named():
     ]
 
 
+def test_a_server_that_works_on_two_commands_at_once(monkeypatch):
+    monkeypatch.setattr("atoll.admin.transfer.sources.imap.GROUP", 2)
+    sizes = b"".join(b"* %d FETCH (UID %d RFC822.SIZE 3)\r\n" % (uid, uid) for uid in range(1, 7))
+    body = [b"* %d FETCH (UID %d BODY[] {3}\r\nab%d)\r\n" % (uid, uid, uid) for uid in range(7)]
+    _, client = signed_in(
+        1,
+        b"A2 OK examined\r\n",
+        1,
+        sizes + b"A3 OK\r\n",
+        2,
+        body[3] + body[1] + body[4] + b"A5 OK\r\n" + body[2] + b"A4 OK\r\n",
+        1,
+        body[5] + body[6] + b"A6 OK\r\n",
+    )
+    source = ImapSource("x", lambda: client, only=[], exclude=[])
+    got = list(source.items(SourceFolder("INBOX", "INBOX"), lambda key: False))
+    assert sorted((one.key, one.data) for one in got) == [(str(uid), b"ab%d" % uid) for uid in range(1, 7)]
+
+
 def test_folders_of_other_people_and_of_views_are_left_out():
     script, client = signed_in(
         1,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from atoll.admin.transfer.imap_client import fetched
 from atoll.admin.transfer.importer import Importer, Report
-from atoll.admin.transfer.message import Item
+from atoll.admin.transfer.message import Item, seconds_of
 from atoll.admin.transfer.progress import Line
 from atoll.admin.transfer.sources.imap import ImapSource
 from atoll.admin.transfer.state import State
@@ -37,8 +37,8 @@ def item(data: bytes, flags: tuple[str, ...] = (), date: bytes = b"") -> Item:
     return Item("", "", data, flags, date)
 
 
-def content(mailbox: Mailbox, path: str) -> list[tuple[bytes, frozenset[str], bytes]]:
-    return [(one.data, frozenset(one.flags), one.date) for one in mailbox.read(path)]
+def content(mailbox: Mailbox, path: str) -> list[tuple[bytes, frozenset[str], int | None]]:
+    return [(one.data, frozenset(one.flags), seconds_of(one.date)) for one in mailbox.read(path)]
 
 
 def test_everything_is_brought_from_dovecot(dovecot: Dovecot, site: Site, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class Client:
         self._reader = Reader()
         self._count = 0
         self._waiting: list[bytes] = []
+        self._finished: dict[bytes, Response] = {}
         self.capabilities: frozenset[str] = frozenset()
 
     # connecting
@@ -188,19 +189,23 @@ class Client:
         return tag
 
     def stream(self, tag: bytes) -> Iterator[Response]:
-        """The untagged responses up to the tagged one, which comes last; ImapError when that is no OK."""
-        while True:
-            response = self._read()
-            if response.tag == tag:
-                self._waiting.remove(tag)
-                if response.name != "OK":
-                    raise ImapError(_text(response), response.code)
-                self._capability(response)
-                yield response
-                return
-            if response.name == "BYE" and response.tag == b"*":
-                raise OSError(f"the server ended the connection: {_text(response)}")
-            yield response
+        """The untagged responses up to the tagged one, which comes last; ImapError when that is no OK.
+
+        A server may work on several commands at once: what comes here may belong to another one that was started.
+        """
+        while (response := self._finished.pop(tag, None)) is None:
+            got = self._read()
+            if got.tag in self._waiting:
+                self._finished[got.tag] = got
+            elif got.name == "BYE" and got.tag == b"*":
+                raise OSError(f"the server ended the connection: {_text(got)}")
+            else:
+                yield got
+        self._waiting.remove(tag)
+        if response.name != "OK":
+            raise ImapError(_text(response), response.code)
+        self._capability(response)
+        yield response
 
     def finish(self, tag: bytes) -> list[Response]:
         """All responses of a command that was started."""

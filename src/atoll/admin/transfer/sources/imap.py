@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from atoll.admin.transfer import names
 from atoll.admin.transfer.files import MAX_MESSAGE
@@ -25,6 +26,16 @@ GROUP = 200
 GROUP_OCTETS = 8 * 1024 * 1024
 TRIES = 5
 _VIRTUAL = {"\\all": "all mail again", "\\flagged": "a view of other folders", "\\important": "a view of other folders"}
+
+
+@dataclass(slots=True)
+class _Group:
+    """Messages that were asked for with one command."""
+
+    tag: bytes
+    missing: set[int]
+    alone: bool
+    """One message only: what it lacks now is not asked for again."""
 
 
 class ImapSource:
@@ -142,31 +153,31 @@ class ImapSource:
             yield Unread(str(uid), f"{folder.path}/{uid}", f"larger than {MAX_MESSAGE >> 20} MiB")
         # The next group is asked for before this one is stored: the other server works meanwhile.
         groups = deque(_groups(sizes))
-        under_way: deque[tuple[bytes, list[int]]] = deque()
+        under_way: deque[_Group] = deque()
         while groups or under_way:
             while groups and len(under_way) < 2:
                 uids = groups.popleft()
-                under_way.append((self._client.start(_ask(uids)), uids))
-            tag, uids = under_way.popleft()
-            missing = yield from self._group(folder, tag, uids)
-            if missing and len(uids) > 1:
-                groups.extend([uid] for uid in missing)
+                under_way.append(_Group(self._client.start(_ask(uids)), set(uids), len(uids) == 1))
+            reason = "the server gave no content"
+            try:
+                yield from self._arriving(folder, under_way)
+            except ImapError as error:
+                reason = f"the server refuses it: {error}"
+            group = under_way.popleft()
+            if not group.alone:
+                groups.extend([uid] for uid in sorted(group.missing))  # which of them is it? one by one
+            else:
+                for uid in group.missing:
+                    yield Unread(str(uid), f"{folder.path}/{uid}", reason)
 
-    def _group(self, folder: SourceFolder, tag: bytes, uids: list[int]) -> Generator[Item | Unread, None, list[int]]:
-        """Gives what came; returns what did not (to be asked for one by one), unless it was alone already."""
-        missing = set(uids)
-        reason = "the server gave no content"
-        try:
-            for uid, pairs in self._fetch(tag):
-                item = _item(folder, uid, pairs)
-                if item is not None and uid in missing:
-                    missing.discard(uid)
-                    yield item
-        except ImapError as error:
-            reason = f"the server refuses it: {error}"
-        if len(uids) == 1 and missing:
-            yield Unread(str(uids[0]), f"{folder.path}/{uids[0]}", reason)
-        return sorted(missing)
+    def _arriving(self, folder: SourceFolder, under_way: deque[_Group]) -> Iterator[Item]:
+        """What comes until the first group is answered; servers that work on both at once mix them."""
+        for uid, pairs in self._fetch(under_way[0].tag):
+            item = _item(folder, uid, pairs)
+            group = next((one for one in under_way if uid in one.missing), None)
+            if item is not None and group is not None:
+                group.missing.discard(uid)
+                yield item
 
     def _fetch(self, tag: bytes) -> Iterator[tuple[int, dict[bytes, Value]]]:
         for response in self._client.stream(tag):

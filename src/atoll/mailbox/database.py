@@ -30,10 +30,8 @@ log = logging.getLogger(__name__)
 
 MAX_MEMORIES = 8192
 """Mailboxes kept in memory, in the writer's memory and as views; the least recently loaded go first."""
-CHECKPOINT_AT = 8 << 20
-"""Octets of write-ahead log after which it is folded back beside the writer."""
-RESTART_AT = 48 << 20
-"""Octets after which the log is begun anew between two groups."""
+CHECKPOINT_AT = 32 << 20
+"""Octets of write-ahead log after which it is folded back: beside the writer, then what came meanwhile between groups."""
 
 T = TypeVar("T")
 
@@ -43,9 +41,7 @@ class Timings:
     """What happened since the mount, for metrics."""
 
     checkpoints: int = 0
-    restarts: int = 0
     deliveries: int = 0
-    duplicates: int = 0
 
 
 class MailboxDatabase:
@@ -149,10 +145,8 @@ class MailboxDatabase:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self.helper, lambda: self.database.checkpoint(restart=False))
+            await self.writer.between(lambda: self.database.checkpoint(restart=True))
             self.timings.checkpoints += 1
-            if self.database.log_size() > RESTART_AT:
-                await self.writer.between(lambda: self.database.checkpoint(restart=True))
-                self.timings.restarts += 1
         except SqlError as error:
             log.warning("checkpoint failed", extra={"f": {"database": self.name, "error": str(error)}})
         finally:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from atoll.directory.client.model import Quota
 from atoll.mailbox.blobs import Prepared, RecentDigests
+from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError, no_folder
 from atoll.mailbox.memory import MailboxMemory
 from atoll.mailbox.model import Delivered, Delivery
@@ -39,6 +40,7 @@ class Request:
 class Batch:
     """Deliveries that wait for one unit of work. `started` closes it."""
 
+    database: MailboxDatabase
     requests: list[Request] = field(default_factory=list)
     started: bool = False
     future: asyncio.Future[list[Delivered | StoreError]] | None = None

@@ -222,6 +222,7 @@ class Store:
             assert batch.future is not None
             try:
                 results[at] = (await asyncio.shield(batch.future))[position]
+                batch.database.timings.deliveries += 1
             except SqlError as error:
                 results[at] = unavailable(f"{type(error).__name__}: {error}")
         return [result if result is not None else unavailable() for result in results]
@@ -230,10 +231,17 @@ class Store:
         """The batch that still waits for the writer: all deliveries of a group are one unit of work."""
         batch = self._batches.get(database.name)
         if batch is None or batch.started or len(batch.requests) >= MAX_BATCH:
-            batch = self._batches[database.name] = Batch()
+            batch = self._batches[database.name] = Batch(database)
             work = deliver(batch, database.recent, self.clock.now_ms())
             batch.future = database.writer.submit(work)
         return batch
+
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Per mounted database: what metrics show."""
+        return {name: {"groups": one.writer.groups, "units": one.writer.units, "deliveries": one.timings.deliveries,
+                       "log_bytes": one.database.log_size(), "checkpoints": one.timings.checkpoints,
+                       "unindexed_mailboxes": self._feeds[name].behind, "indexed": self._feeds[name].indexed}
+                for name, one in self._mounted.items()}
 
     def shared_with(self, who: UserId) -> list[MailboxId]:
         """Mailboxes of the mounted databases in which this person may look up at least one folder."""

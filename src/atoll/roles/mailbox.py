@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from atoll.base.config import DatabaseAt
 from atoll.directory.client.backend import Backend
@@ -29,6 +30,8 @@ from atoll.sql.sqlite import SqliteEngine
 
 MOUNT_AGAIN = 1.0
 """Seconds between attempts to mount a database that could not be."""
+
+FIGURES = ("groups", "units", "deliveries", "log_bytes", "checkpoints", "unindexed_mailboxes", "indexed")
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,9 @@ async def main(ctx: RoleContext) -> None:
     operator = Operator(store, engine, backend, ctx.name, folder, {"imap": imap, "pop3": pop3})
     op = RpcServer(operator.handlers(), lambda peer: ctx.is_role(peer.pid, "directory"))
     listening = await op.serve(ctx.listeners["op"])
+    for at in ctx.config.databases:
+        for figure in FIGURES:
+            ctx.metrics.gauge(f"store_{figure}", _figure(store, at.name, figure), database=at.name)
     await ctx.ready()
     await ctx.stopping.wait()
     listening.close()
@@ -86,6 +92,10 @@ async def main(ctx: RoleContext) -> None:
         task.cancel()
     await store.close()
     await directory.close()
+
+
+def _figure(store: Store, name: str, figure: str) -> Callable[[], float]:
+    return lambda: store.figures().get(name, {}).get(figure, 0)
 
 
 async def _mount(ctx: RoleContext, store: Store, at: DatabaseAt) -> None:

@@ -82,7 +82,7 @@ class Database(Protocol):
         """A third connection, for one helper thread: checks and other long reads."""
 
     def log_size(self) -> int:
-        """Octets of write-ahead log that a checkpoint could fold back."""
+        """Octets of write-ahead log since it was last begun anew."""
 
     def checkpoint(self, *, restart: bool) -> None:
         """Fold the log back; restart: also begin it anew (only between groups). From a helper thread."""

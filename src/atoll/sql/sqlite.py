@@ -165,6 +165,14 @@ class SqliteDatabase:
         self.writer: Connection = engine.connect(path)
         self.reader: Connection = engine.connect(path)
         self._helper: SqliteConnection | None = None
+        self._log_pages = 0
+        assert isinstance(self.writer, SqliteConnection)
+        self.writer.raw.set_wal_hook(self._committed)
+        (self._page_size,) = self.writer.one("PRAGMA page_size") or (PAGE_SIZE,)
+
+    def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
 
     @property
     def helper(self) -> Connection:
@@ -176,15 +184,14 @@ class SqliteDatabase:
         return self._helper
 
     def log_size(self) -> int:
-        try:
-            return os.stat(f"{self.path}-wal").st_size
-        except FileNotFoundError:
-            return 0
+        return self._log_pages * self._page_size
 
     def checkpoint(self, *, restart: bool) -> None:
         mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
         try:
             self._raw_helper().raw.wal_checkpoint(mode=mode)
+            if restart:
+                self._log_pages = 0
         except apsw.BusyError:
             return
         except apsw.Error as error:
@@ -218,7 +225,8 @@ class SqliteDatabase:
         return [str(text) for (text,) in found if text != "ok"]
 
     def size(self) -> int:
-        return self.path.stat().st_size + self.log_size()
+        log = Path(f"{self.path}-wal")
+        return self.path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
     def close(self) -> None:
         for connection in (self.writer, self.reader, self._helper):

@@ -447,3 +447,13 @@ async def test_I004_many_large_messages_at_once(site: Site) -> None:
         client.writer.close()
     await asyncio.sleep(0.2)
     assert site.one.server.held == 0
+
+
+async def test_I022_a_good_token_from_a_process_that_is_no_frontend(site: Site) -> None:
+    site.one.server._admit = lambda peer: False
+    signed = await site.proxy.sign_in.password("imap", "alice@example.test", PASSWORD, site_facts())
+    client = Client(*await asyncio.open_unix_connection(site.one.path))
+    site.clients.append(client)
+    await client.line()
+    client.send(b"a AUTHENTICATE ATOLL " + signed.token.encode() + b"\r\n")
+    assert (await client.line()).startswith(b"a NO [AUTHENTICATIONFAILED] ")

@@ -34,7 +34,10 @@ CREATE TABLE mailbox (mid INTEGER PRIMARY KEY, guid BLOB NOT NULL, born INTEGER 
 CREATE TABLE doc (docid INTEGER PRIMARY KEY, subject TEXT, "from" TEXT, "to" TEXT, cc TEXT, bcc TEXT);
 CREATE VIRTUAL TABLE words USING fts5 (header, body, content = '', contentless_delete = 1,
     tokenize = 'unicode61 remove_diacritics 2');
+INSERT INTO words (words, rank) VALUES ('hashsize', 8388608);
+INSERT INTO words (words, rank) VALUES ('automerge', 8);
 """
+# hashsize: a whole batch is sorted in memory and written as one segment
 _ADD_DOCS = ("INSERT OR IGNORE INTO doc SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
              " json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),"
              " json_extract(value, '$[5]') FROM json_each(?)")

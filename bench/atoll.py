@@ -21,7 +21,6 @@ from pathlib import Path
 from atoll.admin import ops
 from atoll.runtime.paths import RunPaths
 from atoll.runtime.rpc import RpcClient, RpcError
-
 from bench.meter import Group
 from bench.server import Server
 
@@ -55,12 +54,23 @@ class Atoll(Server):
             (self.data / "atoll.toml").write_text(CONFIG)
             self.fresh = False
         began = time.monotonic()
-        command = [str(Path(sys.executable).parent / "atoll"), "--data", str(self.data), "serve", "--demo",
-                   "--port-offset", str(OFFSET)]
+        command = [
+            str(Path(sys.executable).parent / "atoll"),
+            "--data",
+            str(self.data),
+            "serve",
+            "--demo",
+            "--port-offset",
+            str(OFFSET),
+        ]
         log = (BASE / "log").open("wb")
         # NumPy's and others' thread settings of the caller's shell are not the island's business
-        env = {"PATH": os.environ["PATH"], "HOME": str(BASE), "LC_ALL": "C.UTF-8",
-            "PYTHONPATH": str(HERE.parent / "src")}
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(BASE),
+            "LC_ALL": "C.UTF-8",
+            "PYTHONPATH": str(HERE.parent / "src"),
+        }
         self.process = self.group.spawn(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=env)
         log.close()
         self._wait_ready(began)

@@ -20,7 +20,7 @@ def medians(found: dict[str, dict[str, list[dict[str, float]]]]) -> Medians:
     """op -> server -> key -> median over the runs."""
     return {
         op: {
-            server: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+            server: {key: statistics.median(run.get(key, 0.0) for run in runs) for key in {**runs[-1], **runs[0]}}
             for server, runs in sides.items()
         }
         for op, sides in found.items()

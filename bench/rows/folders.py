@@ -211,7 +211,7 @@ async def appends(server: Server, conns: int, total: int, op: str) -> Figure:
         await asyncio.gather(*(worker(i) for i in range(conns)))
     for session in sessions:
         session.close()
-    return Figure(op, total, span.wall, span.cpu, span.gen)
+    return Figure(op, total, span.wall, span.cpu, span.gen, span.roles(total))
 
 
 def append(server: Server, scale: Scale) -> list[Figure]:

@@ -106,6 +106,7 @@ async def mix(server: Server, seconds: float) -> list[Figure]:
         session.close()
     every = [value for values in latencies.values() for value in values]
     extra = {"p50_ms": pct(every, 0.5) * 1e3, "p99_ms": pct(every, 0.99) * 1e3}
+    extra |= span.roles(len(every))
     extra |= {f"{kind}_p99_ms": pct(values, 0.99) * 1e3 for kind, values in latencies.items()}
     return [Figure("100 sessions", len(every), span.wall, span.cpu, span.gen, extra)]
 

@@ -47,6 +47,10 @@ async def sender(port: int, todo: Iterator[tuple[bytes, bytes]], latencies: list
     session.quit()
 
 
+def spread_of(seconds: list[float]) -> dict[str, float]:
+    return {"p50_ms": pct(seconds, 0.5) * 1e3, "p99_ms": pct(seconds, 0.99) * 1e3}
+
+
 async def count(session: Imap) -> int:
     found = re.search(rb"MESSAGES (\d+)", await session.cmd(b"STATUS INBOX (MESSAGES)"))
     assert found
@@ -73,6 +77,7 @@ async def deliver(server: Server, total: int, size: int, conns: int, op: str) ->
         await asyncio.gather(*(sender(server.ports["smtp"], todo, latencies) for _ in range(conns)))
         accepted = time.perf_counter() - span.t0
         await arrived(sessions, want)
+    roles = span.roles(total)
     for session in sessions.values():
         session.close()
     return Figure(
@@ -81,7 +86,7 @@ async def deliver(server: Server, total: int, size: int, conns: int, op: str) ->
         span.wall,
         span.cpu,
         span.gen,
-        {"accept_per_s": total / accepted, "p50_ms": pct(latencies, 0.5) * 1e3, "p99_ms": pct(latencies, 0.99) * 1e3},
+        {"accept_per_s": total / accepted, **spread_of(latencies), **roles},
     )
 
 
@@ -177,13 +182,13 @@ async def mixed(server: Server, seconds: float) -> list[Figure]:
             span.cpu,
             span.gen,
             {
-                "p50_ms": pct(samples.deliveries, 0.5) * 1e3,
-                "p99_ms": pct(samples.deliveries, 0.99) * 1e3,
+                **spread_of(samples.deliveries),
                 "noop_p50_ms": pct(samples.noops, 0.5) * 1e3,
                 "noop_p99_ms": pct(samples.noops, 0.99) * 1e3,
                 "listed_per_s": listed,
                 "searches": len(samples.searches),
                 "search_p50_ms": pct(samples.searches, 0.5) * 1e3,
+                **span.roles(sent.total()),
             },
         )
     ]

@@ -263,3 +263,14 @@ def test_internal_date() -> None:
     assert response.internal_date(837571465000) == b'"17-Jul-1996 02:44:25 +0000"'
     assert Cursor(b'"17-Jul-1996 02:44:25 -0700"').date_time() == (837571465 + 7 * 3600) * 1000
     assert Cursor(response.internal_date(837571465000)).date_time() == 837571465000
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_every_moment_has_a_form_that_is_read(at: int) -> None:
+    assert Cursor(response.internal_date(at)).date_time() % 1000 == 0
+
+
+def test_dates_at_the_edge() -> None:
+    for text in (b'"01-Jan-0001 00:00:00 +2300"', b'"31-Dec-9999 23:59:59 -2300"'):
+        with contextlib.suppress(Bad):
+            response.internal_date(Cursor(text).date_time())

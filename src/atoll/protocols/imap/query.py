@@ -12,7 +12,6 @@ from typing import Literal, cast
 
 from atoll.mailbox import UidSet, query
 from atoll.mailbox.uidset import MAX_UID
-from atoll.protocols.imap.commands.fetch import set_ranges
 from atoll.protocols.imap.selected import FLAG_OF, Selected
 from atoll.protocols.imap.types import (
     All,
@@ -55,19 +54,12 @@ def to_query(key: SearchKey, selected: Selected) -> query.Query:
             return query.Or((to_query(left, selected), to_query(right, selected)))
         case Not(inner):
             return query.Not(to_query(inner, selected))
-        case Messages():
-            return query.Uids(_uids(key, selected))
+        case Messages(messages, uids):
+            return query.Uids(UidSet(tuple(selected.asked(messages, uid=uids))))
         case HasFlag(flag):
             return _flag(flag, selected)
         case _:
             return _leaf(key)
-
-
-def _uids(key: Messages, selected: Selected) -> UidSet:
-    messages = key.messages
-    highest = selected.uids.last_uid if key.uids else len(selected.uids)
-    return UidSet(tuple(set_ranges(selected, messages.ranges, messages.saved, uid=key.uids,
-                                   resolved=messages.resolve(highest))))
 
 
 def _flag(flag: str, selected: Selected) -> query.Query:

@@ -3,7 +3,7 @@
 In     Access.look: what happened since the change number that this session was told of.
 Out    EXPUNGE or VANISHED, EXISTS, RECENT, FETCH lines, ready for the wire.
 Spec   [RFC 9051 §5.2, §7.5.1] when sequence numbers may change; [RFC 7162 §3.2.10] VANISHED; STORE 1: MODSEQ = cn.
-Fails  StoreError when the folder is gone.
+Fails  StoreError when the folder is gone; Bad for a message that is not there.
 Not    when to look (session).
 """
 
@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from atoll.mailbox import Access, Flag, Folder, Row, UidMap
-from atoll.protocols.imap.types import Ranges, ranges_of
+from atoll.protocols.imap.types import STAR, Ranges, SequenceSet, ranges_of
 from atoll.protocols.imap.wire import response
+from atoll.protocols.imap.wire.errors import Bad
 
 FLAG_NAMES: tuple[tuple[int, str], ...] = (
     (Flag.SEEN, "\\Seen"), (Flag.ANSWERED, "\\Answered"), (Flag.FLAGGED, "\\Flagged"), (Flag.DELETED, "\\Deleted"),
@@ -60,18 +61,25 @@ class Selected:
         """The flags of a row, without parentheses."""
         return flag_text(row[1], self.access.keywords(row) if row[2] else (), row[0] >= self.recent_from)
 
-    def uid_ranges(self, ranges: Ranges, *, uids: bool) -> list[tuple[int, int]]:
-        """Ranges of uids for ranges of uids or of sequence numbers; uids that are not here do not matter."""
-        if uids:
-            return list(ranges)
-        found: list[tuple[int, int]] = []
+    def asked(self, messages: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
+        """The messages that a command names, as ranges of uids; "$" is resolved here [RFC 9051 §6.4.4.1].
+
+        A sequence number beyond the end is Bad [RFC 9051 §9 seq-number]; uids that are not there do not matter.
+        """
+        if messages.saved:
+            return list(self.saved)
         total = len(self.uids)
-        for low, high in ranges:
-            last = min(high, total)
-            while low <= last:  # run by run: the numbers of a run are its uids, shifted
-                first_uid = self.uids.uid(low)
-                run_end = self._run_end(low, last)
-                found.append((first_uid, self.uids.uid(run_end)))
+        if uid:
+            return [(max(low, 1), high) for low, high in messages.resolve(self.uids.last_uid) if high >= 1]
+        if total == 0 and messages.ranges[-1][1] == STAR:
+            return []  # many clients ask for 1:* without a look at EXISTS
+        found: list[tuple[int, int]] = []
+        for low, high in messages.resolve(total):
+            if high > total:
+                raise Bad("No such message")
+            while low <= high:  # run by run: the numbers of a run are its uids, shifted
+                run_end = self._run_end(low, high)
+                found.append((self.uids.uid(low), self.uids.uid(run_end)))
                 low = run_end + 1
         return found
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from atoll.mailbox import Folder, StoreError, UidSet
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
-from atoll.protocols.imap.commands.fetch import set_ranges
 from atoll.protocols.imap.errors import No, to_no
 from atoll.protocols.imap.remote import Elsewhere
 from atoll.protocols.imap.selected import Selected
@@ -41,8 +40,7 @@ async def run(session: Session, args: tuple[SequenceSet, str], tag: bytes, *, ui
     if move and selected.read_only:
         raise No("READ-ONLY", "The mailbox is open read-only")
     target = await _target(session, selected, mailbox)
-    ranges = set_ranges(selected, messages.ranges, messages.saved, uid=uid,
-                        resolved=messages.resolve(selected.uids.last_uid if uid else len(selected.uids)))
+    ranges = selected.asked(messages, uid=uid)
     known = UidSet.of_ranges((start, start + count - 1) for low, high in ranges
                              for start, count in selected.uids.within(low, high))
     if not known:

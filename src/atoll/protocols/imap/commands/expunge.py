@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from atoll.mailbox import UidSet
 from atoll.protocols.imap.command import Ok
-from atoll.protocols.imap.commands.fetch import set_ranges
 from atoll.protocols.imap.errors import No
 from atoll.protocols.imap.types import SequenceSet
 from atoll.protocols.imap.wire.cursor import Cursor
@@ -29,8 +28,7 @@ async def run(session: Session, messages: SequenceSet | None, tag: bytes) -> Ok:
         raise No("READ-ONLY", "The mailbox is open read-only")
     uids = None
     if messages is not None:
-        uids = UidSet(tuple(set_ranges(selected, messages.ranges, messages.saved, uid=True,
-                                       resolved=messages.resolve(selected.uids.last_uid))))
+        uids = UidSet(tuple(selected.asked(messages, uid=True)))
         if not uids:
             return Ok("Nothing to do")
     await selected.access.expunge(selected.folder, uids)

@@ -17,7 +17,7 @@ from atoll.protocols.imap.commands.select import changes
 from atoll.protocols.imap.errors import Bad
 from atoll.protocols.imap.items import Plan
 from atoll.protocols.imap.selected import Selected
-from atoll.protocols.imap.types import STAR, Fetch, Ranges, ranges_of
+from atoll.protocols.imap.types import Fetch, ranges_of
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.fetch import parse_fetch
@@ -43,7 +43,7 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     if args.changed_since is not None or "MODSEQ" in args.items:
         session.enabled.condstore = True  # [RFC 7162 §3.1]
     plan = Plan(args.items, selected, uid=uid, modseq=args.changed_since is not None)
-    ranges = message_ranges(selected, args, uid=uid)
+    ranges = selected.asked(args.messages, uid=uid)
     if args.changed_since is not None:
         return await _changed(session, selected, plan, args, ranges)
     missed = False
@@ -55,26 +55,6 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     if not uid:
         missed = sum(high - low + 1 for low, high in ranges) > plan.count
     return Ok("Fetched", "EXPUNGEISSUED" if missed else "")  # [RFC 5530 §3]
-
-
-def message_ranges(selected: Selected, args: Fetch, *, uid: bool) -> list[tuple[int, int]]:
-    """The asked messages as ranges of uids; "$" is resolved here [RFC 9051 §6.4.4.1]."""
-    return set_ranges(selected, args.messages.ranges, args.messages.saved, uid=uid,
-                      resolved=args.messages.resolve(selected.uids.last_uid if uid else len(selected.uids)))
-
-
-def set_ranges(selected: Selected, raw: Ranges, saved: bool, *, uid: bool, resolved: Ranges) -> list[tuple[int, int]]:
-    """Ranges of uids. Sequence numbers beyond the end are an error [RFC 9051 §9 seq-number], unknown uids are not."""
-    if saved:
-        return list(selected.saved)
-    total = len(selected.uids)
-    if not uid:
-        if total == 0 and raw[-1][1] == STAR:
-            return []  # many clients ask for 1:* without a look at EXISTS
-        if resolved[-1][1] > total:
-            raise Bad("No such message")
-        return selected.uid_ranges(resolved, uids=False)
-    return [(max(low, 1), high) for low, high in resolved if high >= 1]
 
 
 def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: int) -> Iterator[list[Row]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from atoll.mailbox import Flag, FlagsDone, UidSet
 from atoll.protocols.imap.command import Ok
-from atoll.protocols.imap.commands.fetch import number, set_ranges
+from atoll.protocols.imap.commands.fetch import number
 from atoll.protocols.imap.errors import Bad, No
 from atoll.protocols.imap.selected import FLAG_OF, Selected
 from atoll.protocols.imap.types import Store, ranges_of
@@ -52,8 +52,7 @@ async def run(session: Session, args: Store, tag: bytes, *, uid: bool) -> Ok:
     if args.unchanged_since is not None:
         session.enabled.condstore = True
     flags, keywords = split_flags(args.flags)
-    ranges = set_ranges(selected, args.messages.ranges, args.messages.saved, uid=uid,
-                        resolved=args.messages.resolve(selected.uids.last_uid if uid else len(selected.uids)))
+    ranges = selected.asked(args.messages, uid=uid)
     modified: list[tuple[int, int]] = []
     for uids in batches(selected, ranges, BATCH):
         done = await selected.access.flags(selected.folder, uids, args.op, flags, keywords, args.unchanged_since)

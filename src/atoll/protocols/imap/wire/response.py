@@ -7,8 +7,8 @@ Fails  never. Not  FETCH of bodies (commands/fetch.py).
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-import time
 from collections.abc import Iterable
 
 from atoll.protocols.imap.types import STAR, SequenceSet
@@ -17,6 +17,8 @@ from atoll.protocols.imap.wire import utf7
 _ATOM = re.compile(rb"[^\x00-\x20(){%*\"\\\]\x7f-\xff]+\Z")
 _QUOTABLE = re.compile(rb"[\x20-\x7e]*\Z")
 _QUOTABLE_UTF8 = re.compile(rb"[\x20-\x7e\x80-\xff]*\Z")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_FIRST, _LAST = -62_000_000_000_000, 253_000_000_000_000  # within years 1 to 9999: what the form can say
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 
@@ -70,9 +72,9 @@ def flags(names: Iterable[str]) -> bytes:
 
 def internal_date(at: int) -> bytes:
     """Milliseconds since 1970 as " 5-Nov-2026 09:01:02 +0000", quoted; always UTC."""
-    moment = time.gmtime(at // 1000)
-    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (moment.tm_mday, _MONTHS[moment.tm_mon - 1], moment.tm_year,
-                                                    moment.tm_hour, moment.tm_min, moment.tm_sec)
+    moment = _EPOCH + dt.timedelta(milliseconds=min(max(at, _FIRST), _LAST))
+    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (moment.day, _MONTHS[moment.month - 1], moment.year, moment.hour,
+                                                    moment.minute, moment.second)
 
 
 def status(tag: bytes, word: str, text: str, code: str = "") -> bytes:

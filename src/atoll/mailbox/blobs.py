@@ -9,6 +9,7 @@ Fails  StoreError(UNAVAILABLE) for a content that is missing or does not decompr
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,8 +30,17 @@ REMEMBERED = 4096
 MAX_CONTENT = 1 << 30
 RAW, ZSTD = 0, 1
 
-_compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
-_decompressor = zstandard.ZstdDecompressor()
+
+class _Codecs(threading.local):
+    """One of each for every thread: zstandard's objects are not to be used by two at a time, and they let go of the
+    interpreter lock."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=1, write_content_size=True).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
+_codecs = _Codecs()
 
 
 def digest_of(data: bytes) -> bytes:
@@ -41,7 +51,7 @@ def digest_of(data: bytes) -> bytes:
 def encode(data: bytes) -> tuple[int, bytes]:
     """(codec, octets to keep)."""
     if len(data) >= SMALLEST_TO_COMPRESS:
-        packed = _compressor.compress(data)
+        packed = _codecs.compress(data)
         if len(packed) <= len(data) * WORTH:
             return ZSTD, packed
     return RAW, data
@@ -52,7 +62,7 @@ def decode(codec: int, data: bytes, limit: int) -> bytes:
     if codec == RAW:
         return data
     try:
-        return _decompressor.decompress(data, max_output_size=limit)
+        return _codecs.decompress(data, max_output_size=limit)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MAX_MEMORIES = 8192
 """Mailboxes kept in memory, in the writer's memory and as views; the least recently loaded go first."""
 CHECKPOINT_AT = 32 << 20
-"""Octets of write-ahead log after which it is folded back: beside the writer, then what came meanwhile between groups."""
+"""Octets of write-ahead log after which it is folded back: beside the writer, then the rest between groups."""
 
 T = TypeVar("T")
 
@@ -166,7 +166,8 @@ class MailboxDatabase:
 
     def has(self, guid: MailboxId) -> bool:
         """Was this mailbox made here?"""
-        return guid in self.memory or guid in self._views or self.reader.one("SELECT 1 FROM mailbox WHERE guid = ?", (guid,)) is not None
+        return (guid in self.memory or guid in self._views
+                or self.reader.one("SELECT 1 FROM mailbox WHERE guid = ?", (guid,)) is not None)
 
     def snapshot(self) -> Snapshot:
         """`with db.snapshot():` all reads of the reader see one state."""

@@ -194,8 +194,9 @@ class Tx:
                 for m in self._mailboxes.values()])
             self._mailboxes = {}
         if self._database.counters_dirty:
+            reserved = self._database.reserved
             self._connection.many("UPDATE counter SET next = ? WHERE name = ?",
-                                  [(self._database.reserved[name], name) for name in sorted(self._database.counters_dirty)])
+                                  [(reserved[name], name) for name in sorted(self._database.counters_dirty)])
             self._database.counters_dirty.clear()
 
     def abandon(self) -> None:

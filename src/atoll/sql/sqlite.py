@@ -116,6 +116,9 @@ class SqliteConnection:
     def commit(self) -> None:
         try:
             self.raw.execute("COMMIT").fetchall()
+        except apsw.FullError as error:
+            # a frame of the log could not be written: the commit frame is the last one, so it is known not to be there
+            raise Full(str(error)) from error
         except apsw.Error as error:
             raise InDoubt(f"{type(error).__name__}: {error}") from error
 

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
-import importlib.util
 import logging
 import os
 import random
@@ -94,8 +93,7 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self.opened = False
         self.own_health: dict[str, tuple[State, str]] = {}
-        self.roles = [Running(one, sockets.of(one)) for one in instances(config)
-                      if importlib.util.find_spec(f"atoll.roles.{one.role.kind}")]
+        self.roles = [Running(one, sockets.of(one)) for one in instances(config)]
         self._environment = environment
         self._load = load
         self._card = card
@@ -305,7 +303,7 @@ class Supervisor:
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait((stop, hurry), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
-        if not stop.done() and child.name.startswith("frontend"):
+        if not stop.done() and isinstance(child, Child) and child.name.startswith("frontend"):
             child.signal(signal.SIGKILL)  # it holds nothing; the others only finish what they have begun
         await stop
         _log.info("role stopped", extra={"f": {"of": child.name}})

@@ -61,7 +61,8 @@ class RoleContext:
         self._pids: dict[int, str] = {int(pid): role for pid, role in start["pids"].items()}
         self._reloads: list[Callable[[Config], None]] = []
         self._send = send
-        self._single: bool = start.get("single", False)
+        self.single: bool = start.get("single", False)
+        """All roles share this process (--single-process)."""
         self._open = asyncio.Event()
         if not start.get("wait", False):
             self._open.set()
@@ -78,7 +79,7 @@ class RoleContext:
     def is_role(self, pid: int, name: str) -> bool:
         """Whether a process is that role ("frontend" stands for each of them). In one process, all are."""
         role = self._pids.get(pid)
-        return role is not None and (self._single or role == name or role.rpartition("-")[0] == name)
+        return role is not None and (self.single or role == name or role.rpartition("-")[0] == name)
 
     def on_reload(self, callback: Callable[[Config], None]) -> None:
         """Call with the new configuration after a reload."""
@@ -100,7 +101,7 @@ class RoleContext:
 
         Threads that run already are not restricted: start none before. threads=False: it starts none later either.
         """
-        if not self._single:
+        if not self.single:
             state, detail = harden.restrict(read=read, write=write, connect_tcp=connect_tcp, threads=threads)
             self.health("hardening", state, detail)
 

@@ -19,6 +19,7 @@ from atoll.mailbox import Access
 from atoll.protocols.imap.command import Command
 from atoll.protocols.imap.limits import Limits
 from atoll.runtime.peers import Peer
+from atoll.runtime.turns import Turns
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class Host(Protocol):
     limits: Limits
     commands: Mapping[str, Command]
     backend: str
+    turns: Turns
     held: int
     """Bytes that large commands of all sessions hold."""
 

@@ -22,6 +22,7 @@ from atoll.protocols.imap.host import Mailboxes, People
 from atoll.protocols.imap.limits import DEFAULT, SIGN_IN_SECONDS, Limits
 from atoll.protocols.imap.session import Session
 from atoll.runtime.peers import Peer
+from atoll.runtime.turns import Turns
 
 SWEEP_SECONDS = 30.0
 
@@ -31,11 +32,12 @@ class ImapServer:
 
     admit: which peers are frontends or mailbox processes. backend: our name ("mailbox-1"). socket_of: where another
     mailbox process takes delegates (mbox-imap). ended: told the session id of each session that is over.
+    turns: shared by all long work of the process.
     """
 
     def __init__(self, store: Mailboxes, people: People, verifier: TokenVerifier, clock: Clock, *,
                  admit: Callable[[Peer], bool], backend: str = "", limits: Limits = DEFAULT,
-                 socket_of: Callable[[str], Path] = Path) -> None:
+                 socket_of: Callable[[str], Path] = Path, turns: Turns | None = None) -> None:
         self.store = store
         self.people = people
         self.verifier = verifier
@@ -46,6 +48,7 @@ class ImapServer:
         self.commands: Mapping[str, Command] = COMMANDS
         self.ended: Callable[[str], None] = lambda sid: None
         self.held = 0
+        self.turns = turns or Turns()
         self._admit = admit
         self._sessions: set[Session] = set()
         self._servers: list[asyncio.Server] = []

@@ -125,8 +125,8 @@ class Session(asyncio.Protocol):
 
     async def breathe(self) -> None:
         """Between two slices of work: others' turn, and the client's."""
-        await asyncio.sleep(0)
         await self.drain()
+        await self.server.turns.take()
 
     def bye(self, code: str, text: str) -> None:
         """End the session with a word, if that can be read; the caller has no answer half written."""

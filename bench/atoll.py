@@ -43,7 +43,7 @@ class Atoll(Server):
         self.group = Group("atoll")
         self.data = BASE / "data"
         self.domain = "example.test"
-        self.made: dict[str, str] = {}  # account -> database
+        self.made: set[str] = set()
         self.hash = ""
         self.fresh = True
 
@@ -103,10 +103,17 @@ class Atoll(Server):
     def login(self, i: int | str) -> tuple[str, str]:
         return f"{name_of(i)}@{self.domain}", PASSWORD
 
-    def accounts(self, names: Iterable[int | str], beside: str = "") -> None:
+    def restart(self, empty: bool = False) -> None:
+        self.stop()
+        if empty:
+            self.fresh = True
+            self.made.clear()
+        self.start()
+
+    def accounts(self, names: Iterable[int | str], database: str = "") -> None:
         missing = [name_of(name) for name in names if name_of(name) not in self.made]
         if missing:
-            asyncio.run(self._create(missing, self.made.get(beside, "")))
+            asyncio.run(self._create(missing, database))
 
     async def _create(self, names: list[str], database: str) -> None:
         rpc = RpcClient(RunPaths(self.data).admin, timeout=60)
@@ -117,8 +124,8 @@ class Atoll(Server):
             ask = ops.MailboxCreate(f"{name}@{self.domain}", database=database, hash=self.hash)
             async with gate:
                 try:
-                    made = await rpc.call("mailbox.create", ask, ops.MailboxCreated)
-                    self.made[name] = made.database
+                    await rpc.call("mailbox.create", ask, ops.MailboxCreated)
+                    self.made.add(name)
                 except RpcError as error:
                     raise RuntimeError(f"mailbox.create {name}: {error.code} {error.text}") from error
 

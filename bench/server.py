@@ -32,13 +32,12 @@ class Server:
         """(login, password) of the i-th or the named account."""
         raise NotImplementedError
 
-    def restart(self) -> None:
-        """Stop and start again; returns when every port answers."""
-        self.stop()
-        self.start()
+    def restart(self, empty: bool = False) -> None:
+        """Stop and start again, with no mail at all if `empty`; returns when every port answers."""
+        raise NotImplementedError
 
-    def accounts(self, names: Iterable[int | str], beside: str = "") -> None:
-        """Make sure that these accounts exist, in the database of the account `beside` where that is given."""
+    def accounts(self, names: Iterable[int | str], database: str = "") -> None:
+        """Make sure that these accounts exist, in this database where one is named."""
 
     def folder_files(self, login: str, folder: str) -> Path:
         """The files that hold this folder: what a cold run drops from the page cache."""

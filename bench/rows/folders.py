@@ -31,6 +31,15 @@ def fill(server: Server, name: str, folder: str, count: int, size: int | None = 
     session.close()
 
 
+def fill_by_copy(server: Server, name: str, folder: str, count: int, size: int) -> None:
+    """The same in a hurry: a tenth of the messages, and each of them ten times."""
+    fill(server, name, folder, count // 10, size)
+    session = BulkImap(server.ports["imaps"], server.login(name), folder)
+    while (have := session.count(folder)) < count:
+        session.cmd(b'COPY 1:%d "%s"' % (min(count // 10, count - have), folder.encode()))
+    session.close()
+
+
 def timed(server: Server, session: BulkImap, op: str, n: int, line: bytes) -> Figure:
     with Span(server.group) as span:
         session.cmd(line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import time
 
 import uvloop
@@ -12,7 +11,7 @@ import uvloop
 from bench.corpus import message
 from bench.meter import Span
 from bench.rows import Figure, Goal, Row, Scale, pct
-from bench.rows.folders import fill
+from bench.rows.folders import fill, modseq
 from bench.server import Server
 from bench.wire import BulkImap, Imap, imap
 
@@ -31,115 +30,77 @@ OPS = (
 )
 
 
-def fill_database(server: Server, first: str, others: str, total: int, folder_of_first: int) -> None:
-    """`total` messages in one database: one folder of the account `first`, the rest spread over more accounts there."""
-    server.accounts([first], beside=first)
-    fill(server, first, "INBOX", folder_of_first, size=BODY)
-    left, number = total - folder_of_first, 0
-    while left > 0:
-        name = f"{others}{number}"
-        server.accounts([name], beside=first)
-        for folder in range(10):
-            part = min(left, 10_000)
-            if part > 0:
-                fill(server, name, f"f{folder}", part, size=BODY)
-            left -= part
-        number += 1
-
-
 def prepare(server: Server, scale: Scale) -> None:
-    fill_database(server, "grow10k", "growa", SMALL, SMALL)
-    session = BulkImap(server.ports["imaps"], server.login("grow10k"))
-    session.create("elsewhere")
-    session.close()
+    """Two databases: db1 holds 10,000 messages, db2 a million, of which 100,000 in one folder."""
+    if "grow1m" in getattr(server, "made", ()):
+        return
+    server.restart(empty=True)
+    for home, database, total, folder in (
+        ("grow10k", "db1", SMALL, SMALL // 2),
+        ("grow1m", "db2", scale(1_000_000, 50_000), scale(100_000, 20_000)),
+    ):
+        crowd = [f"{home}x{i}" for i in range(10)]
+        server.accounts([home, *crowd], database)
+        fill(server, home, "INBOX", folder, size=BODY)
+        session = BulkImap(server.ports["imaps"], server.login(home), "INBOX")
+        session.create("elsewhere")
+        session.cmd(b"STORE 51:* +FLAGS.SILENT (\\Seen)")  # as many unread here as there: 50
+        session.close()
+        for name in crowd:
+            for number in range(10):
+                fill(server, name, f"f{number}", (total - folder) // 100, size=BODY)
 
 
-def prepare_large(server: Server, scale: Scale) -> None:
-    fill_database(server, "grow1m", "growb", scale(1_000_000, 50_000), scale(100_000, 20_000))
-    session = BulkImap(server.ports["imaps"], server.login("grow1m"))
-    session.create("elsewhere")
-    session.close()
-
-
-def once(session: BulkImap, op: str, n: int, rnd: random.Random) -> None:
+def command(session: BulkImap, op: str, n: int, rnd: random.Random) -> bytes:
+    """The line to be timed; what must be done before it is done here."""
     at = rnd.randrange(1, n - 60)
-    if op == "SELECT":
-        session.cmd(b"SELECT INBOX")
-    elif op == "STATUS":
-        session.cmd(b"STATUS elsewhere (MESSAGES UNSEEN UIDNEXT SIZE)")
-    elif op == "LIST-STATUS":
-        session.cmd(b'LIST "" "*" RETURN (STATUS (MESSAGES UNSEEN))')
-    elif op == "FETCH of 50":
-        session.cmd(b"FETCH %d:%d (UID FLAGS ENVELOPE BODYSTRUCTURE)" % (at, at + 49))
-    elif op == "APPEND":
-        session.append("elsewhere", [message(rnd.randrange(1 << 30), size=BODY)])
-    elif op == "STORE one":
-        session.cmd(b"STORE %d +FLAGS (\\Flagged)" % at)
-    elif op == "MOVE one":
-        session.cmd(b"MOVE %d elsewhere" % at)
-    elif op == "UID SEARCH UNSEEN":
-        session.cmd(b"UID SEARCH UNSEEN")
-
-
-def changed_since(session: BulkImap, n: int, rnd: random.Random) -> None:
-    answer = session.cmd(b"STATUS INBOX (HIGHESTMODSEQ)", keep=True)
-    found = re.search(rb"HIGHESTMODSEQ (\d+)", answer)
-    assert found
-    session.cmd(b"STORE %d +FLAGS.SILENT (\\Answered)" % rnd.randrange(1, n - 60))
-    began = time.perf_counter()
-    session.cmd(b"FETCH 1:* (FLAGS) (CHANGEDSINCE %d)" % int(found.group(1)))
-    session.since = time.perf_counter() - began  # type: ignore[attr-defined]
+    if op == "CHANGEDSINCE":
+        since = modseq(session, "INBOX")
+        session.cmd(b"STORE %d +FLAGS.SILENT (\\Answered)" % at)
+        return b"FETCH 1:* (FLAGS) (CHANGEDSINCE %d)" % since
+    if op == "APPEND":
+        data = message(rnd.randrange(1 << 30), size=BODY)
+        return b"APPEND elsewhere (\\Seen) {%d+}\r\n%s" % (len(data), data)
+    return {
+        "SELECT": b"SELECT INBOX",
+        "STATUS": b"STATUS elsewhere (MESSAGES UNSEEN UIDNEXT SIZE)",
+        "LIST-STATUS": b'LIST "" "*" RETURN (STATUS (MESSAGES UNSEEN))',
+        "FETCH of 50": b"FETCH %d:%d (UID FLAGS ENVELOPE BODYSTRUCTURE)" % (at, at + 49),
+        "STORE one": b"STORE %d +FLAGS (\\Flagged)" % at,
+        "MOVE one": b"MOVE %d elsewhere" % at,
+        "UID SEARCH UNSEEN": b"UID SEARCH UNSEEN",
+    }[op]
 
 
 def measure(server: Server, scale: Scale) -> list[Figure]:
     """Each operation alternately here and there; a figure is the large one's time over the small one's."""
-    homes = {"small": ("grow10k", SMALL), "large": ("grow1m", scale(100_000, 20_000))}
-    sessions = {home: BulkImap(server.ports["imaps"], server.login(user), "INBOX") for home, (user, _) in homes.items()}
+    homes = {"small": "grow10k", "large": "grow1m"}
+    sessions = {home: BulkImap(server.ports["imaps"], server.login(user), "INBOX") for home, user in homes.items()}
     figures, rnd = [], random.Random(1)
     for op in OPS:
         walls: dict[str, list[float]] = {"small": [], "large": []}
         cpus = {"small": 0.0, "large": 0.0}
         for _ in range(TIMES):
             for home, session in sessions.items():
-                n = session.count("INBOX")
+                line = command(session, op, session.count("INBOX"), rnd)
                 with Span(server.group) as span:
-                    if op == "CHANGEDSINCE":
-                        changed_since(session, n, rnd)
-                    else:
-                        once(session, op, n, rnd)
-                walls[home].append(getattr(session, "since", span.wall) if op == "CHANGEDSINCE" else span.wall)
+                    session.cmd(line)
+                walls[home].append(span.wall)
                 cpus[home] += span.cpu
         small, large = pct(walls["small"], 0.5), pct(walls["large"], 0.5)
-        figures.append(
-            Figure(
-                f"growth: {op}",
-                TIMES,
-                sum(walls["large"]),
-                cpus["large"],
-                0,
-                {
-                    "small_ms": small * 1e3,
-                    "large_ms": large * 1e3,
-                    "times": large / small,
-                    "cpu_times": cpus["large"] / max(cpus["small"], 1e-9),
-                },
-            )
-        )
+        extra = {"small_ms": small * 1e3, "large_ms": large * 1e3, "times": large / small}
+        extra["cpu_times"] = cpus["large"] / max(cpus["small"], 1e-9)
+        figures.append(Figure(f"growth: {op}", TIMES, sum(walls["large"]), cpus["large"], 0, extra))
     for session in sessions.values():
         session.close()
     return figures
-
-
-def prepare_both(server: Server, scale: Scale) -> None:
-    prepare(server, scale)
-    prepare_large(server, scale)
 
 
 GROWTH = Row(
     "growth",
     "the same at 1,000,000 messages in the database, 100,000 in the folder",
     measure,
-    prepare_both,
+    prepare,
     tuple(Goal(f"growth: {op}", "times", 1.5, kind="value", least=False) for op in OPS),
     alone=True,
 )
@@ -165,19 +126,11 @@ async def spread(server: Server, names: list[str], total: int) -> float:
     return span.cpu
 
 
-def prepare_spread(server: Server, scale: Scale) -> None:
-    for home, total in (("sprs", SMALL), ("sprl", scale(1_000_000, 50_000))):
-        for i in range(10):
-            server.accounts([f"{home}{i}"], beside=f"{home}0")
-            for folder in range(10):
-                fill(server, f"{home}{i}", f"f{folder}", total // 100, size=BODY)
-
-
 def measure_spread(server: Server, scale: Scale) -> list[Figure]:
     total = scale(2000, 500)
     began = time.perf_counter()
-    small = uvloop.run(spread(server, [f"sprs{i}" for i in range(10)], total))
-    large = uvloop.run(spread(server, [f"sprl{i}" for i in range(10)], total))
+    small = uvloop.run(spread(server, [f"grow10kx{i}" for i in range(10)], total))
+    large = uvloop.run(spread(server, [f"grow1mx{i}" for i in range(10)], total))
     return [
         Figure(
             SPREAD_OP,
@@ -194,7 +147,7 @@ SPREAD = Row(
     "spread",
     SPREAD_OP,
     measure_spread,
-    prepare_spread,
+    prepare,
     (Goal(SPREAD_OP, "times", 2, kind="value", least=False),),
     alone=True,
 )

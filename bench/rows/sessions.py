@@ -12,8 +12,8 @@ import uvloop
 
 from bench.corpus import message
 from bench.meter import Span
-from bench.rows import Figure, Goal, Row, Scale, at_least, at_most, pct
-from bench.rows.folders import fill
+from bench.rows import Figure, Goal, Row, Scale, at_most, pct
+from bench.rows.folders import fill, fill_by_copy
 from bench.server import Server
 from bench.wire import BulkImap, Imap, dotted, imap, smtp
 
@@ -125,11 +125,11 @@ IDLE_OP = "IDLE over TLS"
 
 
 def prepare_idle(server: Server, scale: Scale) -> None:
-    """Distinct mailboxes; every fifth part of them has one with an INBOX of 10,000."""
+    """Distinct mailboxes; fifty of them, spread evenly, have an INBOX of 10,000."""
     users = idlers(scale)
     server.accounts(users)
-    for user in users[:: max(1, len(users) // 5)]:
-        fill(server, f"u{user}", "INBOX", scale(10_000, 1000), size=600)
+    for user in users[:: len(users) // scale(50, 5)]:
+        fill_by_copy(server, f"u{user}", "INBOX", scale(10_000, 1000), size=600)
 
 
 def idlers(scale: Scale) -> list[int]:
@@ -149,7 +149,7 @@ async def idle(server: Server, scale: Scale) -> list[Figure]:
     after, cpu = server.group.memory(), server.group.cpu()
     await asyncio.sleep(5)
     waiting = (server.group.cpu() - cpu) / 5
-    told = await announce(server, users, sessions, scale(300, 60))
+    sent, told = await announce(server, users, sessions, scale(300, 60))
     for session in sessions:
         session.close()
     n = len(users)
@@ -164,6 +164,7 @@ async def idle(server: Server, scale: Scale) -> list[Figure]:
                 "pss_kb_each": (after.pss - before.pss) / n / 1024,
                 "private_kb_each": (after.private - before.private) / n / 1024,
                 "waiting_cpu_percent": waiting * 100,
+                "sent_to_told_p99_ms": pct(sent, 0.99) * 1e3,
                 "told_p50_ms": pct(told, 0.5) * 1e3,
                 "told_p99_ms": pct(told, 0.99) * 1e3,
             },
@@ -171,9 +172,13 @@ async def idle(server: Server, scale: Scale) -> list[Figure]:
     ]
 
 
-async def announce(server: Server, users: list[int], sessions: list[Imap], count: int) -> list[float]:
-    """Deliver to one waiting mailbox after the other; seconds from the 250 to its EXISTS."""
-    sender, told = await smtp(server.ports["smtp"]), []
+async def announce(
+    server: Server, users: list[int], sessions: list[Imap], count: int
+) -> tuple[list[float], list[float]]:
+    """Deliver to one waiting mailbox after the other; seconds from the final dot, and from its 250, to its EXISTS."""
+    sender = await smtp(server.ports["smtp"])
+    sent: list[float] = []
+    told: list[float] = []
     for k in range(count):
         i = k * 37 % len(users)
         seen = asyncio.get_running_loop().create_future()
@@ -183,12 +188,15 @@ async def announce(server: Server, users: list[int], sessions: list[Imap], count
                 seen.set_result(time.perf_counter())
 
         sessions[i].on_data = look
+        began = time.perf_counter()
         await sender.send(server.login(users[i])[0].encode(), dotted(message(9_000_000 + k, size=4096)))
         accepted = time.perf_counter()
-        told.append(max(0.0, await asyncio.wait_for(seen, 40) - accepted))
+        at = await asyncio.wait_for(seen, 40)
+        told.append(max(0.0, at - accepted))
+        sent.append(at - began)
         sessions[i].on_data = None
     sender.quit()
-    return told
+    return sent, told
 
 
 IDLE = Row(
@@ -216,6 +224,8 @@ async def one_folder(server: Server, scale: Scale) -> list[Figure]:
     descriptors()
     n, used = scale(1000), []
     for user, folder in (("small", "INBOX"), ("big", "b100k")):
+        server.restart()  # memory that an earlier run gave back to nobody would hide what this one takes
+        (await signed_in(server, [user], folder))[0].close()
         before = server.group.memory()
         with Span(server.group) as span:
             sessions = await signed_in(server, [user] * n, folder)
@@ -223,7 +233,6 @@ async def one_folder(server: Server, scale: Scale) -> list[Figure]:
         used.append(server.group.memory().pss - before.pss)
         for session in sessions:
             session.close()
-        await asyncio.sleep(2)
     return [
         Figure(
             ONE_OP, n, span.wall, span.cpu, span.gen, {"more_mb": (used[1] - used[0]) / 1e6, "idle_mb": used[0] / 1e6}
@@ -282,7 +291,7 @@ async def back(server: Server, scale: Scale) -> list[Figure]:
             span.wall,
             span.cpu,
             span.gen,
-            {"all_in_s": span.wall, "port25_worst_s": max(greet), "signed_in": len(sessions)},
+            {"all_in_s": span.wall, "port25_worst_s": max(greet), "missing": len(users) - len(sessions)},
         )
     ]
 
@@ -292,6 +301,6 @@ BACK = Row(
     BACK_OP,
     lambda server, scale: uvloop.run(back(server, scale)),
     prepare_back,
-    (at_most(BACK_OP, "all_in_s", 60), at_most(BACK_OP, "port25_worst_s", 1), at_least(BACK_OP, "signed_in", 200)),
+    (at_most(BACK_OP, "all_in_s", 60), at_most(BACK_OP, "port25_worst_s", 1), at_most(BACK_OP, "missing", 0)),
     alone=True,
 )

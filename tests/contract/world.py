@@ -35,6 +35,12 @@ def tag_of(access: Access, row: Row) -> bytes:
     return access.row_blob(row).partition(b"Message-ID: ")[2].partition(b"\r\n")[0]
 
 
+def lawfully_refused(error: StoreError, future: bool) -> None:
+    """Only a token that was trimmed past or is of a lost future may be."""
+    assert error.code is StoreCode.GONE
+    assert future, "a token was refused without a lawful reason"
+
+
 @dataclass
 class ImapClient:
     """QRESYNC: one number per folder, VANISHED by the known set."""
@@ -79,8 +85,7 @@ class PagedClient:
         try:
             ops, token, more = access.page(folder, self.token, limit, self.edge)
         except StoreError as error:
-            assert error.code is StoreCode.GONE
-            assert self.future, "a token was refused without a lawful reason"
+            lawfully_refused(error, self.future)
             self.token, self.held, self.future = "", {}, False
             return False
         assert len(ops) <= limit
@@ -124,8 +129,7 @@ class IdClient:
         try:
             found, token = access.email_changes(self.token, limit)
         except StoreError as error:
-            assert error.code is StoreCode.GONE
-            assert self.future
+            lawfully_refused(error, self.future)
             self.token, self.held, self.future = "", {}, False
             return False
         assert len(found.created) + len(found.updated) + len(found.destroyed) <= limit
@@ -270,8 +274,9 @@ class World:
         folder = self.access.folder(path)
 
         async def together() -> list[object]:
-            return list(await asyncio.gather(self.access.append(folder, good[:1]), self.access.append(folder, [good[1], bad]),
-                                             self.access.append(folder, good[1:]), return_exceptions=True))
+            return list(await asyncio.gather(
+                self.access.append(folder, good[:1]), self.access.append(folder, [good[1], bad]),
+                self.access.append(folder, good[1:]), return_exceptions=True))
         first, refused, last = self.run(together())
         assert isinstance(refused, StoreError)
         for placed in (first, last):

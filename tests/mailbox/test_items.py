@@ -181,7 +181,7 @@ async def test_look_tells_what_happened(alice: Access) -> None:
     known = alice.uid_map(inbox)
     nothing = alice.look(inbox, inbox.cn_high, known)
     assert nothing.uids is known
-    assert not (nothing.vanished or nothing.changed or nothing.arrived)
+    assert (nothing.vanished, nothing.changed, nothing.arrived) == ([], [], [])
     await alice.flags(inbox, UidSet.of([1]), "+", Flag.SEEN)
     await alice.flags(inbox, UidSet.of([3]), "+", Flag.DELETED)
     await alice.expunge(inbox, None)

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import random
+from concurrent.futures import ThreadPoolExecutor
 
-from atoll.mailbox import Access, NewMessage, Store, StoreError, Want
+from atoll.mailbox import Access, NewMessage, Store, Want
+from atoll.mailbox.blobs import decode, encode
 from atoll.mailbox.integrity import check
 
-from .kit import T0, content, delivery
+from .kit import T0, content
 
 
-async def test_small_and_large_deliveries_at_once(store: Store, alice: Access) -> None:
+def test_packing_in_two_threads() -> None:
     words = [f"{random.getrandbits(40):x}" for _ in range(500)]
-    bodies = [" ".join(random.choices(words, k=size)) for size in (20, 300, 20_000, 60_000, 150_000)]
-    wanted = [delivery(message_id=f"<{n}@x>", body=bodies[n % len(bodies)] + str(n)) for n in range(60)]
-    for done in await asyncio.gather(*(store.deliver([one]) for one in wanted)):
-        assert not isinstance(done[0], StoreError)
-    inbox = alice.folder("INBOX")
-    kept = {alice.row_blob(row) for row in alice.rows(inbox, 1, 1 << 31, Want.HOT)}
-    assert kept == {one.content.data for one in wanted}
-    assert (await check(store.database("db1"))).problems == []
+    large = " ".join(random.choices(words, k=90_000)).encode()
+    small = [" ".join(random.choices(words, k=300)).encode() for _ in range(50)]
+
+    def there_and_back(data: bytes) -> bool:
+        codec, packed = encode(data)
+        return decode(codec, packed, len(data)) == data
+
+    with ThreadPoolExecutor(1) as helper:
+        slow = helper.submit(lambda: [there_and_back(large) for _ in range(25)])
+        while not slow.done():
+            assert all(there_and_back(data) for data in small)
+        assert all(slow.result())
 
 
 async def test_appends_while_a_check_reads(store: Store, alice: Access) -> None:

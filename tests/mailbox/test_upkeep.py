@@ -48,7 +48,8 @@ async def test_backup_while_mail_comes_in(store: Store, alice: Access, tmp_path:
 
     task = asyncio.create_task(busy())
     seen: list[tuple[int, int]] = []
-    size = await backup(store.database("db1"), ENGINE, tmp_path / "copy.sqlite", lambda done, of: seen.append((done, of)))
+    size = await backup(store.database("db1"), ENGINE, tmp_path / "copy.sqlite",
+                        lambda done, of: seen.append((done, of)))
     stop.set()
     assert await task > 0
     assert size > 200 * 1000
@@ -209,13 +210,14 @@ async def test_open_sessions_hear_of_a_dismount(store: Store, alice: Access) -> 
 
 async def test_check_finds_and_repairs(store: Store, alice: Access, tmp_path: Path) -> None:
     inbox = alice.folder("INBOX")
-    await alice.append(inbox, [new(f"m{n}", size=2000, message_id=f"<{n}@x>", references="<0@x>") for n in range(5)])
+    await alice.append(inbox, [new(f"m{n}", size=2000, message_id=f"<{n}@x>", references="<0@x>")
+                               for n in range(5)])
     assert (await check(store.database("db1"))).problems == []
     writer = store.database("db1").database.writer
     writer.script("BEGIN; UPDATE folder SET total = 77, unread = 3 WHERE name = 'INBOX';"
                   " DELETE FROM item_meta WHERE uid = 2; UPDATE conversation SET items = 9 WHERE conv ="
-                  " (SELECT min(conv) FROM conversation); UPDATE blob SET data = zeroblob(50), codec = 0 WHERE blob = 4;"
-                  " COMMIT")
+                  " (SELECT min(conv) FROM conversation); UPDATE blob SET data = zeroblob(50), codec = 0 WHERE"
+                  " blob = 4; COMMIT")
     report = await check(store.database("db1"), repair=True)
     kinds = {one.kind for one in report.problems}
     assert kinds == {"counter", "conversation", "number", "content"}

@@ -10,7 +10,8 @@ from atoll.sql.sqlite import SqliteEngine
 
 SCHEMA = Schema(((1, "CREATE TABLE schema_version (one INTEGER PRIMARY KEY, version INTEGER, min_reader INTEGER,"
                      " min_writer INTEGER); INSERT INTO schema_version VALUES (1, 1, 1, 1);"
-                     " CREATE TABLE owner (one INTEGER PRIMARY KEY, owner_epoch BIGINT, process TEXT, restored INTEGER);"
+                     " CREATE TABLE owner (one INTEGER PRIMARY KEY, owner_epoch BIGINT, process TEXT,"
+                     " restored INTEGER);"
                      " INSERT INTO owner VALUES (1, 0, '', 0); CREATE TABLE word (word TEXT PRIMARY KEY)"),))
 
 

@@ -3,8 +3,8 @@ on where it stood (moves between databases; not an archive for people).
 
 In     a mounted database and a number (0: everything); records of an export.
 Out    records in order; importing them is one unit of work each, and harmless to repeat.
-Spec   ISLANDS 11.10 and 8 ("Move": snapshot, then "changes since N" until the rest is small); STORE 1: a move copies cn,
-       ids, uids, fno and epochs. fid, mid and blob are local: the records name folders by fno and contents by digest.
+Spec   ISLANDS 11.10 and 8 ("Move": snapshot, then "changes since N" until the rest is small); STORE 1: a move copies
+       cn, ids, uids, fno and epochs. fid, mid and blob are local: records name folders by fno, contents by digest.
 Fails  StoreError.
 """
 
@@ -179,8 +179,8 @@ class Importer:
                 fids[row[0]] = tx.local("fid")
                 tx.run(INSERT_FOLDER, (fids[row[0]], mailbox.mid, row[0], 0, "", "", 0, 0, 0, 0, 0, 0, 0))
         tx.many("UPDATE folder SET parent = ?, name = ?, class = ?, wellknown = ?, hidden = ?, own_seen = ?, gone = ?,"
-                " uidv = ?, uidnext = ?, recent_uid = ?, cn_born = ?, cn_props = ?, cn_high = ?, trim_cn = ?, total = ?,"
-                " unread = ?, bytes = ?, deleted = ? WHERE fid = ?",
+                " uidv = ?, uidnext = ?, recent_uid = ?, cn_born = ?, cn_props = ?, cn_high = ?, trim_cn = ?,"
+                " total = ?, unread = ?, bytes = ?, deleted = ? WHERE fid = ?",
                 [(fids.get(row[1], 0), *row[2:], fids[row[0]]) for row in piece.rows])
 
     def _content(self, tx: Tx, mailbox: MailboxMemory, piece: Piece, fids: dict[int, int]) -> None:
@@ -204,11 +204,11 @@ class Importer:
         tx.many("DELETE FROM item_meta WHERE EXISTS (SELECT 1 FROM item i WHERE i.mid = ? AND i.id = ? AND i.fid ="
                 " item_meta.fid AND i.uid = item_meta.uid)", [(mailbox.mid, row[1]) for row in piece.rows])
         tx.many("DELETE FROM item WHERE mid = ? AND id = ?", [(mailbox.mid, row[1]) for row in piece.rows])
-        tx.many("INSERT INTO item (fid, mid, blob, uid, id, cn, cn_item, cn_body, flags, received, size, conv, kw, name)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        tx.many("INSERT INTO item (fid, mid, blob, uid, id, cn, cn_item, cn_body, flags, received, size, conv, kw,"
+                " name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(fid, mailbox.mid, self._contents[row[11]], *row[:11]) for row in piece.rows])
-        tx.many("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort, props) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(fid, row[0], *row[12:]) for row in piece.rows])
+        tx.many("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort, props)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)", [(fid, row[0], *row[12:]) for row in piece.rows])
 
     @staticmethod
     def _tombs(tx: Tx, mailbox: MailboxMemory, piece: Piece, fids: dict[int, int]) -> None:
@@ -230,7 +230,8 @@ class Importer:
     @staticmethod
     def _seen(tx: Tx, mailbox: MailboxMemory, piece: Piece, fids: dict[int, int]) -> None:
         tx.many("INSERT INTO seen (fid, who, uid, cn, seen) VALUES (?, ?, ?, ?, ?) ON CONFLICT (fid, who, uid)"
-                " DO UPDATE SET cn = excluded.cn, seen = excluded.seen", [(fids[piece.fno], *row) for row in piece.rows])
+                " DO UPDATE SET cn = excluded.cn, seen = excluded.seen",
+                [(fids[piece.fno], *row) for row in piece.rows])
 
     @staticmethod
     def _keys(tx: Tx, mailbox: MailboxMemory, piece: Piece, fids: dict[int, int]) -> None:

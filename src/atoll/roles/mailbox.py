@@ -62,13 +62,19 @@ async def main(ctx: RoleContext) -> None:
     def from_frontend(peer: Peer) -> bool:
         return ctx.is_role(peer.pid, "frontend") or ctx.is_role(peer.pid, "mailbox")
 
-    limits = Limits(append=ctx.config.imap.append_bytes, idle_seconds=ctx.config.imap.idle_seconds)
+    limits = Limits(append=ctx.config.imap.append_bytes, idle_seconds=ctx.config.imap.idle_seconds,
+                    show_recoverable=ctx.config.imap.show_recoverable)
     imap = ImapServer(store, backend, await backend.verifier(ctx.instance, "imap"), ctx.clock, admit=from_frontend,
                       backend=ctx.name, limits=limits, socket_of=paths.mbox_imap)
     pop3 = Pop3Server(store, await backend.verifier(ctx.instance, "pop3"), ctx.clock, admit=from_frontend)
     lmtp = LmtpServer(store, admit=lambda peer: ctx.is_role(peer.pid, "transport"))
     backend.on_revoked(imap.revoke)
     backend.on_revoked(pop3.revoke)
+    backend.on_away(imap.end_all)
+    backend.on_away(pop3.end_all)
+    ended: list[str] = []
+    imap.ended = pop3.ended = ended.append
+    telling = asyncio.create_task(_tell_ended(backend, ended))
     mounting = [asyncio.create_task(_mount(ctx, store, at))
                 for at in ctx.config.databases if f"mailbox-{at.process}" == ctx.name]
     if mounting:
@@ -88,7 +94,7 @@ async def main(ctx: RoleContext) -> None:
     listening.close()
     op.close_connections()
     await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
-    for task in mounting:
+    for task in (*mounting, telling):
         task.cancel()
     await store.close()
     await directory.close()
@@ -96,6 +102,19 @@ async def main(ctx: RoleContext) -> None:
 
 def _figure(store: Store, name: str, figure: str) -> Callable[[], float]:
     return lambda: store.figures().get(name, {}).get(figure, 0)
+
+
+async def _tell_ended(backend: Backend, ended: list[str]) -> None:
+    """Sessions that are over, once a second: nothing is exchanged for them any more."""
+    while True:
+        await asyncio.sleep(1)
+        if ended:
+            gone = ended.copy()
+            try:
+                await backend.ended(gone)
+            except RpcError:
+                continue  # the directory forgets sessions by itself when it starts anew
+            del ended[:len(gone)]
 
 
 async def _mount(ctx: RoleContext, store: Store, at: DatabaseAt) -> None:

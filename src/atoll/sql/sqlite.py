@@ -21,8 +21,8 @@ from atoll.sql.engine import Connection, Database, Record, Value
 from atoll.sql.errors import Broken, Full, InDoubt, Locked, SqlError
 
 PAGE_SIZE = 4096
-"""A group of one to five messages writes some 16 pages to the log: with 4 KiB pages that takes 40 % less system time than
-with 8 KiB ones, and large groups cost the same (measured; STORE 7 had shown the latter)."""
+"""A group of one to five messages writes some 16 pages to the log: with 4 KiB pages that takes 40 % less system time
+than with 8 KiB ones, and large groups cost the same (measured; STORE 7 had shown the latter)."""
 CACHE_KIB = 16384
 STATEMENTS = 256
 BUSY_MS = 5000
@@ -171,11 +171,12 @@ class SqliteDatabase:
         self._log_pages = 0
         assert isinstance(self.writer, SqliteConnection)
         self.writer.raw.set_wal_hook(self._committed)
-        (self._page_size,) = self.writer.one("PRAGMA page_size") or (PAGE_SIZE,)
+        row = self.writer.one("PRAGMA page_size")
+        self._page_size = int(row[0]) if row is not None else PAGE_SIZE
 
     def _committed(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._log_pages = pages
-        return apsw.SQLITE_OK
+        return int(apsw.SQLITE_OK)
 
     @property
     def helper(self) -> Connection:

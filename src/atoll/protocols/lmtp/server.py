@@ -68,7 +68,7 @@ class LmtpServer:
 class LmtpSession(asyncio.Protocol):
     """One connection of transport."""
 
-    __slots__ = ("_last", "_mail", "_pieces", "_reader", "_server", "_targets", "_transport", "task")
+    __slots__ = ("_last", "_mail", "_pieces", "_reader", "_said", "_server", "_targets", "_transport", "task")
 
     def __init__(self, server: LmtpServer) -> None:
         self._server = server
@@ -77,6 +77,7 @@ class LmtpSession(asyncio.Protocol):
         self._mail: MailFrom | None = None
         self._targets: list[tuple[MailboxId, LmtpFacts]] = []
         self._pieces: list[bytes] = []
+        self._said: list[bytes] = []
         self._last = False
         self.task: asyncio.Task[None] | None = None
 
@@ -112,9 +113,16 @@ class LmtpSession(asyncio.Protocol):
                     self._end(event)
         except LineTooLong:
             self._transport.abort()
+        if self._said and self.task is None and not self._transport.is_closing():
+            self._flush()
 
     def _say(self, reply: Reply) -> None:
-        self._transport.write(reply.to_wire())
+        """Answered with the others of its transaction: transport pipelines and waits for the last one only."""
+        self._said.append(reply.to_wire())
+
+    def _flush(self) -> None:
+        said, self._said = self._said, []
+        self._transport.write(b"".join(said))
 
     def _line(self, text: bytes) -> None:
         verb, _, rest = text.partition(b" ")
@@ -147,6 +155,7 @@ class LmtpSession(asyncio.Protocol):
             self._say(replies.OK)
         elif verb == b"QUIT":
             self._say(replies.BYE)
+            self._flush()
             self._transport.close()
         else:
             self._say(replies.UNKNOWN)
@@ -169,7 +178,8 @@ class LmtpSession(asyncio.Protocol):
             [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
         if FAILPOINTS.active:
             FAILPOINTS.hit("lmtp.reply.before")
-        self._transport.write(b"".join([_reply(result).to_wire() for result in results]))
+        self._said += [_reply(result).to_wire() for result in results]
+        self._flush()
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self.task = None

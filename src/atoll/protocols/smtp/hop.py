@@ -97,7 +97,7 @@ class HopServer:
 class HopSession(asyncio.Protocol):
     """One connection of a frontend."""
 
-    __slots__ = ("_busy", "_last", "_mail", "_pieces", "_reader", "_recipients", "_refused", "_server", "_size",
+    __slots__ = ("_busy", "_last", "_mail", "_pieces", "_reader", "_recipients", "_refused", "_said", "_server", "_size",
                  "_task", "_transport", "claims", "since")
 
     def __init__(self, server: HopServer) -> None:
@@ -110,6 +110,7 @@ class HopSession(asyncio.Protocol):
         self._mail: MailFrom | None = None
         self._recipients: list[RcptTo] = []
         self._pieces: list[bytes] = []
+        self._said: list[bytes] = []
         self._size = 0
         self._last = False
         self._busy = False
@@ -158,9 +159,16 @@ class HopSession(asyncio.Protocol):
                     self._end(event)
         except LineTooLong:
             self._transport.abort()
+        if self._said and not self._busy and not self._transport.is_closing():
+            self._flush()
 
     def _say(self, reply: Reply) -> None:
-        self._transport.write(reply.to_wire())
+        """Answered with the others of its transaction: a frontend that pipelines waits for the last one only."""
+        self._said.append(reply.to_wire())
+
+    def _flush(self) -> None:
+        said, self._said = self._said, []
+        self._transport.write(b"".join(said))
 
     def _line(self, text: bytes) -> None:
         verb, _, rest = text.partition(b" ")
@@ -190,6 +198,7 @@ class HopSession(asyncio.Protocol):
             self._say(replies.OK)
         elif verb == b"QUIT":
             self._say(replies.BYE)
+            self._flush()
             self._transport.close()
         else:
             self._say(replies.UNKNOWN)

@@ -123,7 +123,7 @@ class Queue:
         self.schedule = schedule
         self._written = 0
         self._commits = ThreadPoolExecutor(1, "queue-commit")
-        self._writer: GroupWriter[Tx] = GroupWriter("transport.queue", file.writer, fence, Tx, self._commits, on_doubt)
+        self._writer: GroupWriter[Tx] = GroupWriter("queue", file.writer, fence, Tx, self._commits, on_doubt)
 
     @classmethod
     async def open(cls, engine: Engine, path: Path, epochs: Epochs, clock: Clock, *, process: str,

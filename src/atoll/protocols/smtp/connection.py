@@ -19,6 +19,8 @@ from atoll.formats.smtp.replies import Reply
 from atoll.runtime.rpc import RpcError
 
 BUSY_BUFFER = 65536
+LINGER_SECONDS = 1.0
+"""How long what still comes is thrown away after the last word: a close with octets unread would destroy that word."""
 _log = logging.getLogger("atoll.smtp")
 
 
@@ -37,6 +39,7 @@ class Connection(asyncio.Protocol):
         self._pumping = False
         self._paused = False
         self._eof = False
+        self._ended = False
 
     # -- what a session adds
 
@@ -61,6 +64,8 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
         self.reader.feed(data)
         self._pump()
         if self._held and len(self.reader) > BUSY_BUFFER:
@@ -69,7 +74,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that has said everything is still answered (a TLS client cannot be: its close is whole)."""
         self._eof = True
-        return self._held and not self.secure
+        return self._held and not self.secure and not self._ended
 
     def pause_writing(self) -> None:
         self._clogged = True
@@ -89,11 +94,24 @@ class Connection(asyncio.Protocol):
         """Answer."""
         self.transport.write(reply.to_wire())
 
-    def end(self, reply: Reply) -> None:
+    @property
+    def over(self) -> bool:
+        """The last word was said, or the other side is gone."""
+        return self._ended or self.transport.is_closing()
+
+    def end(self, reply: Reply, *, linger: bool = True) -> None:
         """Say a last word and close."""
-        if not self.transport.is_closing():
-            self.transport.write(reply.to_wire())
+        if self.over:
+            return
+        self._ended = True
+        self.transport.write(reply.to_wire())
+        if not linger or self._eof:
             self.transport.close()
+            return
+        if not self.secure:
+            self.transport.write_eof()
+        self.transport.resume_reading()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
 
     def abort(self) -> None:
         """Close at once."""
@@ -133,7 +151,7 @@ class Connection(asyncio.Protocol):
         self.release()
 
     def _continue(self) -> None:
-        if self._pumping or self._held or self._clogged or self.transport.is_closing():
+        if self._pumping or self._held or self._clogged or self.over:
             return
         if self._paused:
             self._paused = False
@@ -148,7 +166,7 @@ class Connection(asyncio.Protocol):
             return
         self._pumping = True
         try:
-            while not self._held and not self._clogged and not self.transport.is_closing():
+            while not self._held and not self._clogged and not self.over:
                 event = self.reader.next()
                 if event is None:
                     return

@@ -114,11 +114,11 @@ class Session(Connection):
         """The frontend goes: 421 now, or after the answer that is under way."""
         self._stopping = True
         if self._incoming is None and not self.busy:
-            self.end(replies.SHUTTING_DOWN)
+            self.end(replies.SHUTTING_DOWN, linger=False)
 
     def released(self) -> None:
         if self._stopping and self._incoming is None:
-            self.end(replies.SHUTTING_DOWN)
+            self.end(replies.SHUTTING_DOWN, linger=False)
 
     def _learn(self) -> None:
         """The facts that travel inside with each message."""
@@ -302,7 +302,7 @@ class Session(Connection):
         """Transport ended this person's connection: a revocation, or it starts anew. The client signs in again."""
         self._stopping = True
         if not self.busy:
-            self.end(replies.SHUTTING_DOWN)
+            self.end(replies.SHUTTING_DOWN, linger=False)
 
     # -- the envelope
 
@@ -433,13 +433,13 @@ class Session(Connection):
             self._state = State.CHUNKS
             self.say(Reply(250, "2.0.0", f"{incoming.size} octets so far"))
         else:
-            if end.fault:
-                _log.warning("smtp.smuggling_attempt", extra={"f": {"ip": self._ticket.ip, "fault": end.fault}})
             self.hold()
             incoming.end(end.fault)
 
     def _answered(self, reply: Reply) -> None:
         """Transport has the message, or not."""
+        if reply is replies.BARE_CONTENT or reply is replies.NUL_CONTENT:
+            _log.warning("smtp.smuggling_attempt", extra={"f": {"ip": self._ticket.ip, "fault": reply.text}})
         self._front.metrics.count("smtp_messages_total", code=str(reply.code))
         self._messages += 1
         self._junk = 0
@@ -469,7 +469,7 @@ class Session(Connection):
             self.say(replies.OK)
 
     def _quit(self, _: str) -> None:
-        self.end(replies.BYE)
+        self.end(replies.BYE, linger=False)
 
     def _vrfy(self, _: str) -> None:
         if not self._junk_over():  # the same words whoever is asked for (S024)

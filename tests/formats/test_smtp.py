@@ -1,0 +1,219 @@
+"""The SMTP wire as a format: however the octets are cut, the events are the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from atoll.formats.smtp import reader as reader_module
+from atoll.formats.smtp import replies
+from atoll.formats.smtp.commands import BAD_RECIPIENT, BAD_SENDER, Chunk, MailFrom, Refuse, parse_bdat, parse_mail, parse_rcpt
+from atoll.formats.smtp.reader import COMMAND_LINE, End, Line, LineTooLong, Piece, Reader, line_fault
+from atoll.formats.smtp.replies import Reply, ReplyParser
+
+ALPHABET = st.sampled_from([b"\r", b"\n", b".", b"\0", b"a", b"\r\n", b"\r\n.\r\n", b"\r\n.", b"DATA\r\n", b"xyz"])
+
+
+def drive(pieces: list[bytes], limit: int = COMMAND_LINE) -> list[object]:
+    """Events of a reader that goes into DATA at the line DATA, into a chunk of 5 at BDAT; content is joined."""
+    reader, events, content = Reader(limit), [], b""
+    try:
+        for piece in pieces:
+            reader.feed(piece)
+            while (event := reader.next()) is not None:
+                if isinstance(event, Piece):
+                    content += event.data
+                    continue
+                if isinstance(event, End):
+                    events.append((content, event.fault))
+                    content = b""
+                    continue
+                events.append(event)
+                if event.text == b"DATA":
+                    reader.data()
+                elif event.text == b"BDAT":
+                    reader.chunk(5)
+    except LineTooLong:
+        events.append("too long")
+    return events
+
+
+@settings(max_examples=300)
+@given(st.lists(ALPHABET, max_size=60).map(b"".join), st.lists(st.integers(1, 9), max_size=200), st.booleans())
+@example(b"\r\n..\r\n.\r\n", [1] * 20, True)
+@example(b".\r\nNOOP\r\n", [1] * 20, True)
+@example(b"\r.\r\n\n.\r\n\r\n.\r\nQUIT\r\n", [1] * 40, True)
+def test_cutting_the_stream_never_changes_the_events(stream: bytes, cuts: list[int], in_data: bool) -> None:
+    stream = (b"DATA\r\n" if in_data else b"") + stream
+    pieces, at = [], 0
+    for size in cuts:
+        pieces.append(stream[at : at + size])
+        at += size
+    assert drive([*pieces, stream[at:]], limit=30) == drive([stream], limit=30)
+
+
+@given(st.lists(ALPHABET, max_size=40).map(b"".join))
+def test_content_is_what_a_plain_reading_says(stream: bytes) -> None:
+    """The end is the first CRLF.CRLF (or .CRLF at once), and a line's first dot goes."""
+    (found,) = drive([b"DATA\r\n" + stream + b"\r\n.\r\n"])[1:2]
+    whole = b"\r\n" + stream + b"\r\n.\r\n"
+    body = whole[: whole.index(b"\r\n.\r\n")][2:] + (b"\r\n" if whole.index(b"\r\n.\r\n") else b"")
+    plain = re.sub(rb"(?m)(\A|\r\n)\.", rb"\1", body)
+    assert found == (plain, line_fault(body))
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"y" * 11]), max_size=300).map(b"".join),
+       st.integers(1, 97))
+def test_large_content_is_given_out_in_pieces_that_join_to_the_same(stream: bytes, step: int) -> None:
+    whole = drive([b"DATA\r\n" + stream + b"\r\n.\r\n"])
+    hold, reader_module.HOLD = reader_module.HOLD, 64
+    try:
+        data = b"DATA\r\n" + stream + b"\r\n.\r\n"
+        assert drive([data[at : at + step] for at in range(0, len(data), step)]) == whole
+    finally:
+        reader_module.HOLD = hold
+
+
+def test_a_flood_of_carriage_returns_is_not_kept() -> None:
+    reader = Reader()
+    reader.data()
+    for _ in range(100):
+        reader.feed(b"\r" * 65536)
+        while reader.next() is not None:
+            pass
+        assert len(reader) <= 65536 + 10
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_command_line_limit(step: int) -> None:
+    for length, fits in ((COMMAND_LINE, True), (COMMAND_LINE + 1, False)):
+        data = b"x" * length + b"\r\n"
+        events = drive([data[at : at + step] for at in range(0, len(data), step)])
+        assert events == ([Line(b"x" * length, bare=False)] if fits else ["too long"])
+
+
+def test_an_auth_line_may_be_longer_for_as_long_as_it_is_allowed() -> None:
+    reader = Reader()
+    reader.allow(12288)
+    reader.feed(b"x" * 12288 + b"\r\n" + b"y" * 3000 + b"\r\n")
+    assert reader.next() == Line(b"x" * 12288, bare=False)
+    reader.allow(COMMAND_LINE)
+    with pytest.raises(LineTooLong):
+        reader.next()
+
+
+@given(st.binary(max_size=60), st.integers(0, 60), st.integers(1, 7))
+def test_chunks_are_counted_not_searched(data: bytes, size: int, step: int) -> None:
+    reader, got = Reader(), b""
+    reader.chunk(size)
+    ended = False
+    for at in range(0, len(data) + 1, step):
+        reader.feed(data[at : at + step])
+        while not ended and (event := reader.next()) is not None:
+            if isinstance(event, End):
+                ended = True
+            else:
+                assert isinstance(event, Piece)
+                got += event.data
+    assert got == data[:size]
+    assert ended == (len(data) >= size)
+    if ended:
+        assert len(reader) == len(data) - size
+
+
+# -- commands
+
+
+@given(st.text(max_size=60))
+def test_parsers_answer_or_refuse(text: str) -> None:
+    for parse in (parse_mail, lambda t: parse_rcpt(t, utf8=True), parse_bdat):
+        try:
+            parse(text)
+        except Refuse as refuse:
+            assert refuse.reply.code in (501, 553, 555)
+
+
+_atom = st.text("abcXYZ019!#$%&'*+-/=?^_`{|}~", min_size=1, max_size=10)
+_local = st.lists(_atom, min_size=1, max_size=4).map(".".join) | st.text(
+    st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), min_size=1, max_size=20).map('"{}"'.format)
+_domain = st.lists(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?", fullmatch=True), min_size=1, max_size=4).map(".".join)
+
+
+@given(_local, _domain)
+def test_addresses_of_the_grammar_are_taken(local: str, domain: str) -> None:
+    address = f"{local}@{domain}"
+    assert parse_mail(f"FROM:<{address}>") == MailFrom(address)
+    assert parse_rcpt(f"to:<{address}> NOTIFY=FAILURE,DELAY", utf8=False).recipient == address
+
+
+@pytest.mark.parametrize("address", [
+    "a@b@c", "a b@c.example", "a@", "@b", "a@-b.example", "a..b@c.example", ".a@c.example", "a.@c.example", "a@b..c",
+    "a@[1.2.3]", "a@[IPv6:::g]", "x" * 65 + "@c.example", "a@" + "b" * 64 + ".example", "a\tb@c.example", "a@b c",
+    '"a@c.example', '"a"b@c.example', "a@c.example,d", "a;b@c.example", "<a@c.example>", "a\x7f@c.example"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(Refuse) as refused:
+        parse_mail(f"FROM:<{address}>")
+    assert refused.value.reply in (BAD_SENDER, replies.SYNTAX)
+    with pytest.raises(Refuse) as refused:
+        parse_rcpt(f"TO:<{address}>", utf8=False)
+    assert refused.value.reply in (BAD_RECIPIENT, replies.SYNTAX)
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("FROM:<>", MailFrom("")),
+    ("from: <a@b.example>", MailFrom("a@b.example")),
+    ("FROM:<a@[192.0.2.1]>", MailFrom("a@[192.0.2.1]")),
+    ("FROM:<a@[IPv6:2001:db8::1]>", MailFrom("a@[IPv6:2001:db8::1]")),
+    ('FROM:<"a>b"@c.example>', MailFrom('"a>b"@c.example')),
+    ("FROM:<a@b.example> SIZE=5 BODY=8BITMIME RET=HDRS ENVID=x+2By",
+     MailFrom("a@b.example", 5, "8BITMIME", ret="HDRS", envid="x+2By")),
+    ("FROM:<ü@müller.example> SMTPUTF8", MailFrom("ü@müller.example", utf8=True)),
+    ("FROM:<a@b.example> AUTH=<>", MailFrom("a@b.example")),
+])
+def test_mail(text: str, found: MailFrom) -> None:
+    assert parse_mail(text) == found
+
+
+@pytest.mark.parametrize("text", [
+    "FROM:<a@b.example>SIZE=5", "FROM:<a@b.example> SIZE=x", "FROM:<a@b.example> SIZE=-1", "FROM:<a@b.example> SIZE=5 SIZE=5",
+    "FROM:<a@b.example> BODY=9BIT", "FROM:<a@b.example> RET=ALL", "FROM:<a@b.example> ENVID=a+2", "TO:<a@b.example>",
+    "FROM:<a@b.example> XATOLL=e30=", "FROM:<a@b.example> XID=x", "FROM:<a@b.example> SMTPUTF8=1", "FROM:<a@b.example"])
+def test_mail_refused(text: str) -> None:
+    with pytest.raises(Refuse):
+        parse_mail(text)
+
+
+@pytest.mark.parametrize(("text", "found"), [("0", Chunk(0, last=False)), ("12 LAST", Chunk(12, last=True)),
+                                             (" 5  last ", Chunk(5, last=True))])
+def test_bdat(text: str, found: Chunk) -> None:
+    assert parse_bdat(text) == found
+
+
+# -- replies
+
+
+@given(st.integers(200, 559), st.sampled_from(["", "2.0.0", "5.1.1", "4.7.26"]),
+       st.lists(st.text("abc XYZ.-", max_size=20).map(str.strip), min_size=1, max_size=4), st.lists(st.integers(1, 5)))
+def test_replies_are_read_as_they_were_said(code: int, status: str, texts: list[str], cuts: list[int]) -> None:
+    reply = Reply(code, status, "\n".join(texts))
+    wire = reply.to_wire()
+    parser, at, found = ReplyParser(), 0, []
+    for size in [*cuts, len(wire)]:
+        parser.feed(wire[at : at + size])
+        at += size
+        while (one := parser.next()) is not None:
+            found.append(one)
+    assert found == [reply]
+
+
+@pytest.mark.parametrize("octets", [b"hello\r\n", b"25 x\r\n", b"x" * 5000, b"250-a\r\n" * 200 + b"250 b\r\n"])
+def test_what_is_no_reply(octets: bytes) -> None:
+    parser = ReplyParser()
+    parser.feed(octets)
+    with pytest.raises(ValueError, match="reply"):
+        while parser.next() is not None:
+            pass

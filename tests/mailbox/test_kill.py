@@ -17,8 +17,8 @@ from atoll.mailbox.check import faults
 from atoll.mailbox.integrity import check
 from atoll.mailbox.query import Text
 
-from .kit import ALICE, ALICES, StillClock, delivery, mounted
 from .killed import FileDirectory
+from .kit import ALICE, ALICES, StillClock, delivery, mounted
 
 POINTS = ("mailbox.commit.before", "mailbox.commit.after", "mailbox.reply.before", "mailbox.notify.before",
           "mailbox.mount.before_barrier", "mailbox.mount.after_barrier", "mailbox.search.commit.before",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from atoll.base.ids import MailboxId, UserId, to_text
 from atoll.directory.client.model import MailboxInfo, Quota
@@ -44,13 +44,11 @@ from atoll.mailbox.model import (
 )
 from atoll.mailbox.place import read_sort_keys
 from atoll.mailbox.query import Query
+from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.run import Plan
 from atoll.mailbox.tokens import OLDEST
 from atoll.mailbox.uidmap import UidMap
 from atoll.mailbox.uidset import UidSet
-
-if TYPE_CHECKING:
-    from atoll.mailbox.store import Store
 
 T = TypeVar("T")
 OWNER = UserId(b"")
@@ -60,10 +58,20 @@ UNDELETABLE = (WellKnown.INBOX, WellKnown.OUTBOX)
 OTHER_FLAGS = Flag(511) & ~(Flag.SEEN | Flag.DELETED)
 
 
+class Home(Protocol):
+    """What an Access asks of the Store that made it."""
+
+    async def info(self, mailbox: MailboxId) -> MailboxInfo:
+        """What the directory says now."""
+
+    def feed(self, database: MailboxDatabase) -> SearchFeed:
+        """The search index of a mounted database."""
+
+
 class Access:
     """Made by Store.open."""
 
-    def __init__(self, store: Store, database: MailboxDatabase, info: MailboxInfo, who: UserId, *,
+    def __init__(self, store: Home, database: MailboxDatabase, info: MailboxInfo, who: UserId, *,
                  is_owner: bool) -> None:
         self.mailbox = MailboxId(info.mailbox)
         self.who = who

@@ -9,7 +9,7 @@ Fails  StoreError(UNAVAILABLE) when the mailbox is in a state that takes no writ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from atoll.base.ids import MailboxId
 from atoll.mailbox.errors import no_folder, unavailable
@@ -17,9 +17,6 @@ from atoll.mailbox.memory import FolderState, Grant, MailboxMemory, load
 from atoll.mailbox.model import WellKnown
 from atoll.sql import Connection
 from atoll.sql.engine import Record, Value
-
-if TYPE_CHECKING:
-    from atoll.mailbox.database import MailboxDatabase
 
 LOCAL_BLOCK = 1000
 INSERT_ITEM = ("INSERT INTO item (fid, uid, mid, id, cn, cn_item, cn_body, flags, received, size, blob, conv, kw, name)"
@@ -47,10 +44,25 @@ UPDATE_MAILBOX = ("UPDATE mailbox SET cn = ?, uidv = ?, fno_next = ?, items = ?,
                   " state = ?, conv_trim = ? WHERE mid = ?")
 
 
+class Home(Protocol):
+    """What a transaction shares with the mounted database that it is of."""
+
+    memory: dict[MailboxId, MailboxMemory]
+    counters: dict[str, int]
+    reserved: dict[str, int]
+    counters_dirty: set[str]
+
+    def forget(self) -> None:
+        """The group was rolled back."""
+
+    def publish(self, touched: dict[MailboxId, set[int]], restructured: set[MailboxId]) -> None:
+        """The group is durable."""
+
+
 class Tx:
     """Handed to units of work; the Context of a GroupWriter."""
 
-    def __init__(self, database: MailboxDatabase, connection: Connection) -> None:
+    def __init__(self, database: Home, connection: Connection) -> None:
         self._database = database
         self._connection = connection
         self._counters = database.counters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import time
 
@@ -120,28 +121,56 @@ def prepare_search(server: Server, scale: Scale) -> None:
     session.close()
 
 
+PLAIN = (
+    ("TEXT", b"TEXT xyzzyr", re.compile(rb"(?i)\bxyzzyr")),  # the beginning of a word
+    ("BODY", b"BODY siszan", re.compile(rb"(?i)\r\n\r\n(?s:.*)\bsiszan")),
+    ("SUBJECT", b"SUBJECT ere", re.compile(rb"(?im)^subject: .*ere")),
+    ("FROM", b"FROM eye", re.compile(rb"(?im)^from: .*eye")),
+    ("HEADER", b"HEADER Message-ID 77.1", re.compile(rb"(?im)^message-id: .*77\.1")),
+)
+
+
+@functools.cache
+def plain_scan(n: int) -> dict[str, set[int]]:
+    """What a reader of every message finds: needle -> uids (the folder was filled in order, from 1)."""
+    found: dict[str, set[int]] = {name: set() for name, _, _ in PLAIN}
+    for i in range(n):
+        data = BASE64.sub(b"", message(i))
+        head = data[: data.index(b"\r\n\r\n") + 2]
+        for name, _, needle in PLAIN:
+            if needle.search(data if name in ("TEXT", "BODY") else head):
+                found[name].add(i + 1)
+    return found
+
+
+BASE64 = re.compile(rb"(?<=\r\n)(?:[A-Za-z0-9+/=]{60,}\r\n)+")
+
+
+def recall(session: BulkImap, n: int) -> dict[str, float]:
+    """Share of what the plain scan finds, and how many hits it does not know."""
+    values: dict[str, float] = {}
+    for name, line, _ in PLAIN:
+        answer = session.cmd(b"UID SEARCH " + line, keep=True).split(b"\r\n")[0]
+        hits, wanted = {int(uid) for uid in re.findall(rb" (\d+)", answer)}, plain_scan(n)[name]
+        values[f"{name}_recall"] = len(hits & wanted) / len(wanted)
+        values[f"{name}_wanted"] = len(wanted)
+        values[f"{name}_beyond"] = len(hits - wanted)
+    return values
+
+
 def search(server: Server, scale: Scale) -> list[Figure]:
     n = scale(100_000, 20_000)
     session = BulkImap(server.ports["imaps"], server.login("big"), "b100k")
-    walls, figures = [], []
-    with Span(server.group) as all_:
+    session.cmd(b"UID SEARCH TEXT warmup")
+    walls = []
+    with Span(server.group) as span:
         for _ in range(5):
             began = time.perf_counter()
-            answer = session.cmd(b"UID SEARCH TEXT xyzzyrare", keep=True)
+            session.cmd(b"UID SEARCH TEXT xyzzyrare")
             walls.append(time.perf_counter() - began)
-    hits = len(re.findall(rb" \d+", answer.split(b"\r\n")[0]))
-    want = len(range(0, n, 100))  # the corpus puts the word into one of a hundred
     wall = sorted(walls)[len(walls) // 2]
-    figures.append(
-        Figure(
-            "SEARCH TEXT in 100,000",
-            1,
-            wall,
-            all_.cpu / 5,
-            all_.gen / 5,
-            {"ms": wall * 1e3, "hits": hits, "recall": hits / want},
-        )
-    )
+    extra = {"ms": wall * 1e3, **recall(session, n)}
+    figures = [Figure("SEARCH TEXT in 100,000", 1, wall, span.cpu / 5, span.gen / 5, extra)]
     for op, line in (
         ("SEARCH FROM", b'UID SEARCH FROM "eye"'),
         ("SEARCH SINCE", b"UID SEARCH SINCE 1-Jan-2025"),
@@ -158,7 +187,10 @@ SEARCH = Row(
     "SEARCH",
     search,
     prepare_search,
-    (*rate("SEARCH TEXT in 100,000", 1), at_least("SEARCH TEXT in 100,000", "recall", 1.0)),
+    (
+        *rate("SEARCH TEXT in 100,000", 1),
+        *(at_least("SEARCH TEXT in 100,000", f"{name}_recall", 1.0) for name, _, _ in PLAIN),
+    ),
 )
 
 # ---------------------------------------------------------------- COPY MOVE STORE EXPUNGE

@@ -128,6 +128,6 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=1000 if SOAK else 12,
+TestMachine.settings = settings(max_examples=1000 if SOAK else 30,
                                 stateful_step_count=100 if SOAK else 40, deadline=None,
                                 suppress_health_check=list(HealthCheck))

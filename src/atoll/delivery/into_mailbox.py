@@ -22,7 +22,6 @@ from typing import cast
 import msgspec
 
 from atoll.base.failpoints import FAILPOINTS
-from atoll.base.ids import to_text
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply, ReplyParser
 from atoll.runtime.peers import Peer, peer_of
@@ -48,7 +47,7 @@ class _Transaction:
         lines = [f"MAIL FROM:<{sender}>{utf8}\r\n".encode()]
         for target in targets:
             lines.append(b"RCPT TO:<%s@%s> XATOLL=%s\r\n" % (
-                to_text(target.mailbox).encode(), target.database.encode(),
+                target.mailbox.hex().encode(), target.database.encode(),
                 base64.urlsafe_b64encode(_encode(target.facts))))
         lines.append(b"BDAT %d LAST\r\n" % len(content))
         self.head = b"".join(lines)

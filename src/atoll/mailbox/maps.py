@@ -57,9 +57,10 @@ class MapCache:
         if kept is not None and now.trim_cn <= kept.cn < now.cn_high:
             uids = self._derive(fid, kept)
         else:
-            uids = self._build(fid, now.total)
+            uids = self._build(fid, now)
         if len(uids) != now.total:
-            uids = self._read(fid)
+            uids = UidMap.of(uid for (uid,) in self._reader.all("SELECT uid FROM item WHERE fid = ? ORDER BY uid",
+                                                                (fid,)))
         self._kept[fid] = _Kept(now.cn_high, now.uidnext, uids)
         self._kept.move_to_end(fid)
         if len(self._kept) > KEPT:
@@ -73,16 +74,18 @@ class MapCache:
                                                    (fid, kept.uidnext))]
         return kept.uids.without(gone).plus(came)
 
-    def _build(self, fid: int, total: int) -> UidMap:
-        if not total:
+    def _build(self, fid: int, now: FolderNow) -> UidMap:
+        """One run, or everything ever given less what went: no row of an item is read. May be wrong (a fork skips uids,
+        a trimmed log forgets removals): the caller compares the length."""
+        if not now.total:
             return UidMap()
         first = self._reader.one("SELECT uid FROM item WHERE fid = ? ORDER BY uid LIMIT 1", (fid,))
         last = self._reader.one("SELECT uid FROM item WHERE fid = ? ORDER BY uid DESC LIMIT 1", (fid,))
-        if first is not None and last is not None and last[0] - first[0] + 1 == total:
-            return UidMap([(first[0], total)])
-        return self._read(fid)
-
-    def _read(self, fid: int) -> UidMap:
-        return UidMap(self._reader.all(
-            "SELECT min(uid), count(*) FROM (SELECT uid, uid - row_number() OVER (ORDER BY uid) AS run FROM item"
-            " WHERE fid = ?) AS numbered GROUP BY run ORDER BY 1", (fid,)))
+        if first is None or last is None:
+            return UidMap()
+        whole = UidMap([(first[0], last[0] - first[0] + 1)])
+        missing = len(whole) - now.total
+        if not 0 < missing <= now.total:
+            return whole
+        gone = self._reader.all("SELECT uid FROM tomb WHERE fid = ? ORDER BY cn LIMIT ?", (fid, 4 * now.total))
+        return whole.without(uid for (uid,) in gone)

@@ -56,6 +56,12 @@ MAX_DEPTH = 64
 _SENT = re.compile(rb"(\d{1,2})\s+(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\w*\s+(\d{4})", re.I)
 _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
 
+UNSEEN = "i.flags & 1 = 0"
+"""In these words it is the condition of the partial index item_unseen."""
+BY_UID = "i.fid = ? AND i.uid >= ?"
+BY_UNSEEN = "i.mid = ? AND (i.fid, i.uid) >= (?, ?) AND (i.fid, i.uid) < (?, 0)"
+"""The same so that the planner takes that index: with fid = ? it takes the primary key and reads the whole folder."""
+
 Predicate = Callable[[Record], bool]
 
 
@@ -132,7 +138,7 @@ class Plan:
 
     def _where_not(self, term: Query) -> tuple[str, list[Value]] | None:
         if isinstance(term, HasFlag) and term.flag == Flag.SEEN and self.own is None:
-            return "i.flags & 1 = 0", []  # in these words: it is the partial index's condition
+            return UNSEEN, []
         inner = self.where(term)
         return None if inner is None else (f"NOT {inner[0]}", inner[1])
 
@@ -222,7 +228,9 @@ class Plan:
         """The uids."""
         await self.prepare(query)
         terms = query.terms if isinstance(query, And) else (query,)
-        conditions, values, rest = ["i.fid = ?", "i.uid >= ?"], [], []
+        conditions: list[str] = []
+        values: list[Value] = []
+        rest: list[Query] = []
         for term in terms:
             part = self.where(term)
             if part is None:
@@ -233,12 +241,17 @@ class Plan:
         predicates = [self.predicate(term) for term in rest]
         needs_meta = any(_needs_meta(term) for term in rest)
         columns = HOT if predicates or self.own is not None else "i.uid"
-        text = f"SELECT {columns} FROM item i WHERE {' AND '.join(conditions)} ORDER BY i.uid LIMIT ?"
+        of_folder = BY_UNSEEN if UNSEEN in conditions else BY_UID
+        condition = " AND ".join([of_folder, *conditions])
+        text = f"SELECT {columns} FROM item i WHERE {condition} ORDER BY i.fid, i.uid LIMIT ?"
         size = SLOW_ROWS if self.slow else SLICE_ROWS
         uids: list[int] = []
         first = 1
         while True:
-            found = self.database.reader.all(text, [self.fid, first, *values, size])
+            where: list[Value] = [self.fid, first]
+            if of_folder is BY_UNSEEN:
+                where = [self.view.mid, self.fid, first, self.fid + 1]
+            found = self.database.reader.all(text, [*where, *values, size])
             if not found:
                 break
             first = found[-1][0] + 1

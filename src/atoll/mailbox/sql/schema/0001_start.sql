@@ -42,7 +42,7 @@ CREATE UNIQUE INDEX item_id ON item (mid, id);
 CREATE INDEX item_conv ON item (mid, conv);
 CREATE INDEX item_blob ON item (blob);
 CREATE UNIQUE INDEX item_name ON item (fid, name) WHERE name IS NOT NULL;
-CREATE INDEX item_unseen ON item (fid, uid) WHERE flags & 1 = 0;
+CREATE INDEX item_unseen ON item (mid, fid, uid) WHERE flags & 1 = 0;
 
 -- Cold half. sort: msgpack of the keys that SORT and THREAD read; props: msgpack, NULL for most.
 CREATE TABLE item_meta (fid INTEGER NOT NULL, uid BIGINT NOT NULL, envelope BLOB NOT NULL, structure BLOB NOT NULL,

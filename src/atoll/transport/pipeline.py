@@ -186,7 +186,7 @@ class Pipeline:
         copies: dict[tuple[bytes, str], RecipientInfo] = {}
         for address, info in found.items():
             attempt.hops[address] = info.backend
-            copy = (info.mailbox, info.detail)
+            copy = (info.mailbox, _as_written(info.detail, address) if info.detail else "")
             copies[copy] = info
             groups.setdefault(info.backend, {}).setdefault(copy, []).append(address)
         attempt.pending = len(groups)
@@ -241,3 +241,8 @@ class Pipeline:
         self._tracking.event("DSN", head, envelope.sender, to_text(envelope.id))
         return Notice(head, octets, (Waiting(envelope.sender, UNRESOLVED, "new"),))
 
+
+def _as_written(detail: str, address: str) -> str:
+    """The detail with the capitals that the sender wrote: folders have them, the directory's names do not."""
+    written = address.rpartition("@")[0][-len(detail):]
+    return written if written.casefold() == detail.casefold() else detail

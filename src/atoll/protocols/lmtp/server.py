@@ -38,7 +38,7 @@ _REFUSALS = {
     StoreCode.UNAVAILABLE: Reply(451, "4.2.1", "The mailbox is not available just now"),
 }
 # Transport says nothing else: its own words, made from what it parsed (docs/seams.md 6).
-_MAIL = re.compile(rb"FROM:<([^<>\x00-\x1f]{0,400})>(?: SMTPUTF8)?")
+_MAIL = re.compile(rb"FROM:<([^\x00-\x1f]{0,400})>(?: SMTPUTF8)?")
 _RCPT = re.compile(rb"TO:<([0-9a-f]{32})@[a-z0-9-]{1,31}> XATOLL=([A-Za-z0-9_=-]{1,4000})")
 _FACTS = msgspec.msgpack.Decoder(LmtpFacts).decode
 _log = logging.getLogger("atoll.lmtp")

@@ -1,0 +1,182 @@
+"""The LMTP client: what it makes of answers, silence and lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from atoll.delivery.into_mailbox import MAX_CONNECTIONS, IntoMailbox
+from atoll.formats.smtp.replies import Reply
+from atoll.transport.envelope import LmtpFacts, Target
+from tests.transport.kit import bound
+
+HELLO = b"220 mailbox LMTP\r\n"
+READY = b"250-mailbox\r\n250 CHUNKING\r\n"
+
+
+class Peer(asyncio.Protocol):
+    """A mailbox process that says what a test wants: `script` gives the answer to a whole transaction."""
+
+    def __init__(self, site):
+        self.site = site
+        self.data = b""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.site.peers.append(self)
+        transport.write(self.site.hello)
+
+    def data_received(self, data):
+        self.data += data
+        if self.data.startswith(b"LHLO"):
+            self.data = self.data.partition(b"\r\n")[2]
+            self.transport.write(self.site.ready)
+        if b" LAST\r\n" in self.data:
+            head, _, body = self.data.partition(b" LAST\r\n")
+            if len(body) >= int(head.rpartition(b" ")[2]):
+                self.site.seen.append(self.data)
+                self.data = b""
+                self.site.script(self)
+
+
+class Site:
+    def __init__(self, folder):
+        self.path = folder / "lmtp.sock"
+        self.hello, self.ready = HELLO, READY
+        self.peers, self.seen = [], []
+        self.script = lambda peer: peer.transport.write(b"250 ok\r\n250 ok\r\n250 2.1.5 Ok copies=1\r\n")
+        self.into = IntoMailbox(lambda backend: self.path, lambda peer: self.trusted, patience=0.3)
+        self.trusted = True
+
+    async def listen(self):
+        self.server = await asyncio.get_running_loop().create_unix_server(lambda: Peer(self), sock=bound(self.path))
+
+    async def deliver(self, count=1, sender="a@b.example", content=b"x"):
+        answer = asyncio.get_running_loop().create_future()
+        targets = [Target(bytes([65 + at]) * 16, "db1", LmtpFacts(b"key")) for at in range(count)]
+        self.into.deliver("mailbox-1", sender, targets, content, answer.set_result)
+        return await asyncio.wait_for(answer, 5)
+
+
+@pytest.fixture
+async def site(tmp_path):
+    site = Site(tmp_path)
+    await site.listen()
+    yield site
+    site.into.close()
+    site.server.close()
+
+
+async def codes(waiting):
+    return [reply.code for reply in await waiting]
+
+
+async def test_one_write_one_lhlo_one_connection(site):
+    for _ in range(3):
+        assert await site.deliver() == [Reply(250, "2.1.5", "Ok copies=1")]
+    assert len(site.peers) == 1
+    assert site.seen[0].startswith(b"MAIL FROM:<a@b.example>\r\nRCPT TO:<" + b"41" * 16 + b"@db1> XATOLL=")
+    assert site.seen[0].endswith(b"\r\nBDAT 1 LAST\r\nx")
+
+
+async def test_each_recipient_his_reply(site):
+    site.script = lambda peer: peer.transport.write(
+        b"250 ok\r\n250 ok\r\n550 5.1.1 no\r\n250 ok\r\n552 5.2.2 full\r\n250 2.1.5 Ok\r\n")
+    assert await codes(site.deliver(3)) == [552, 550, 250]
+
+
+@pytest.mark.parametrize("step", [1, 5])
+async def test_replies_in_pieces(site, step):
+    def script(peer):
+        said = b"250 ok\r\n250 ok\r\n250-2.1.5 two\r\n250 2.1.5 lines\r\n"
+        for at in range(0, len(said), step):
+            peer.transport.write(said[at : at + step])
+
+    site.script = script
+    assert await codes(site.deliver()) == [250]
+
+
+async def test_nobody_accepted(site):
+    site.script = lambda peer: peer.transport.write(b"250 ok\r\n550 5.1.1 a\r\n451 4.2.1 b\r\n554 5.5.1 none\r\n")
+    assert await codes(site.deliver(2)) == [550, 451]
+    site.script = lambda peer: peer.transport.write(b"250 ok\r\n250 ok\r\n250 ok\r\n")
+    assert await codes(site.deliver()) == [250]
+
+
+async def test_not_understood_is_no_verdict_on_the_recipient(site):
+    site.script = lambda peer: peer.transport.write(b"501 5.5.4 what\r\n503 5.5.1 x\r\n554 5.5.1 none\r\n")
+    assert await codes(site.deliver()) == [451]
+
+
+async def test_utf8_sender_says_so(site):
+    assert await codes(site.deliver(sender="ü@b.example")) == [250]
+    assert site.seen[0].startswith("MAIL FROM:<ü@b.example> SMTPUTF8\r\n".encode())
+
+
+async def test_silence(site):
+    site.script = lambda peer: None
+    begin = asyncio.get_running_loop().time()
+    assert await codes(site.deliver(2)) == [451, 451]
+    assert 0.25 < asyncio.get_running_loop().time() - begin < 1
+
+
+async def test_silence_after_one_of_two(site):
+    site.script = lambda peer: peer.transport.write(b"250 ok\r\n250 ok\r\n250 ok\r\n250 2.1.5 Ok\r\n")
+    assert await codes(site.deliver(2)) == [250, 451]
+
+
+@pytest.mark.parametrize("said", [b"", b"250 ok\r\n", b"250 ok\r\n250 ok\r\n", b"250 ok\r\n250 ok\r\n25", b"421 4.3.2 bye\r\n",
+                                  b"hello\r\n"])
+async def test_connection_lost(site, said):
+    def script(peer):
+        peer.transport.write(said)
+        peer.transport.close()
+
+    site.script = script
+    assert await codes(site.deliver()) == [451]
+    site.script = lambda peer: peer.transport.write(b"250 ok\r\n250 ok\r\n250 ok\r\n")
+    assert await codes(site.deliver()) == [250]
+
+
+async def test_no_greeting(site):
+    site.hello = b""
+    site.ready = b""
+    assert await codes(site.deliver()) == [451]
+
+
+@pytest.mark.parametrize("ready", [b"500 what\r\n", b"hello\r\n"])
+async def test_bad_greeting(site, ready):
+    site.ready = ready
+    assert await codes(site.deliver()) == [451]
+
+
+async def test_nobody_listens(site):
+    site.server.close()
+    site.path.unlink(missing_ok=True)
+    assert await codes(site.deliver()) == [451]
+    await site.listen()
+    assert await codes(site.deliver()) == [250]
+
+
+async def test_somebody_else_listens(site):
+    site.trusted = False
+    assert await codes(site.deliver()) == [451]
+    assert site.seen == []
+
+
+async def test_many_at_once_share_the_connections(site):
+    found = await asyncio.gather(*[site.deliver() for _ in range(500)])
+    assert {reply.code for (reply,) in found} == {250}
+    assert len(site.peers) <= MAX_CONNECTIONS
+    assert len(site.seen) == 500
+
+
+async def test_a_backend_without_a_socket(tmp_path):
+    def path_of(backend):
+        raise ValueError(backend)
+
+    answer = asyncio.get_running_loop().create_future()
+    IntoMailbox(path_of, lambda peer: True).deliver("queue", "", [Target(b"A" * 16, "q", LmtpFacts(b""))], b"",
+                                                    answer.set_result)
+    assert [reply.code for reply in await answer] == [451]

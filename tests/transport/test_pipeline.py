@@ -1,0 +1,261 @@
+"""From the client's last dot to its 250, and what becomes of recipients that cannot have it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import email.policy
+import re
+
+import pytest
+
+from atoll.base.ids import from_text
+from atoll.transport.queue import Schedule
+from atoll.transport.tracking import search
+from tests.transport.kit import PostOffice
+
+ALICE, BOB = "alice@example.test", "bob@example.test"
+PLAIN = b"Subject: hello\r\nTo: somebody@example.test\r\n\r\nbody\r\n"
+
+
+async def bob_away(office: PostOffice) -> None:
+    """bob's mailbox process does not listen."""
+    await office.mailboxes[2].server.close()
+    office.mailboxes[2].path.unlink()
+
+
+async def events(office: PostOffice, said: bytes) -> list[tuple[str, str]]:
+    await asyncio.sleep(0.35)
+    ident = from_text(said.split()[-1].decode()).hex()
+    return [(one.event, one.recipient) for one in search(office.folder / "queue" / "tracking", ident=ident)]
+
+
+async def test_delivered_at_once_and_never_queued(office, monkeypatch):
+    async def never(*_: object) -> None:
+        raise AssertionError("queued")
+
+    monkeypatch.setattr(office.queue, "put", never)
+    client = await office.connect()
+    said = await client.mail(PLAIN, ALICE, BOB)
+    assert said.startswith(b"250 2.0.0 Ok ")
+    assert [len(await office.held(name)) for name in ("alice", "bob")] == [1, 1]
+    assert await events(office, said) == [("RECEIVE", f"{ALICE},{BOB}"), ("DELIVER", ALICE), ("DELIVER", BOB)]
+
+
+async def test_one_of_two_mailboxes_is_away(office):
+    await bob_away(office)
+    client = await office.connect()
+    said = await client.mail(PLAIN, ALICE, BOB)
+    assert said.startswith(b"250 ")
+    assert len(await office.held("alice")) == 1
+    assert [job.address for job in office.queue.waiting()] == [BOB]
+    assert [one.queue for one in office.queue.lengths()] == ["mailbox-2"]
+    await office.mailboxes[2].listen()
+    await office.wait_empty()
+    assert [len(await office.held(name)) for name in ("alice", "bob")] == [1, 1]
+    (stored,) = await office.held("bob")
+    assert stored.endswith(PLAIN)
+    assert [event for event in await events(office, said) if event != ("DEFER", BOB)] == [
+        ("RECEIVE", f"{ALICE},{BOB}"), ("DELIVER", ALICE), ("DELIVER", BOB)]
+
+
+async def test_the_queue_survives_the_process(office):
+    office.queue.schedule = Schedule(seconds=(60,))
+    await bob_away(office)
+    client = await office.connect()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    await office.stop_transport()
+    await office.start_transport()
+    assert office.queue.depth() == 1
+    await office.mailboxes[2].listen()
+    assert await office.queue.hurry(queue="mailbox-2") == 1
+    office.pipeline.queued.set()
+    await office.wait_empty()
+    assert len(await office.held("bob")) == 1
+
+
+async def test_a_mailbox_that_does_not_answer_is_not_waited_for(office):
+    """The process hangs with the connection open: the client has its 250 after `patience`, bob his copy later, once."""
+    client = await office.connect()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    release = asyncio.Event()
+    store = office.mailboxes[2].store
+    deliver = store.deliver
+
+    async def slow(deliveries):
+        await release.wait()
+        return await deliver(deliveries)
+
+    store.deliver = slow
+    begin = asyncio.get_running_loop().time()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    assert office.patience <= asyncio.get_running_loop().time() - begin < office.patience + 2
+    assert office.queue.depth() == 1
+    store.deliver = deliver
+    release.set()  # the hanging delivery and the retry both carry the same key
+    await office.wait_empty()
+    assert len(await office.held("bob")) == 2
+
+
+async def test_an_answer_that_is_lost_makes_no_second_copy(office, monkeypatch):
+    """The mailbox commits and its connection goes before transport hears of it."""
+    from atoll.protocols.lmtp import server as lmtp
+
+    lost = []
+
+    def reply(result):
+        if not lost:
+            lost.append(result)
+            raise ConnectionResetError("as if the process were killed after its commit")
+        return original(result)
+
+    original = lmtp._reply
+    monkeypatch.setattr(lmtp, "_reply", reply)
+    client = await office.connect()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    await office.wait_empty()
+    assert len(lost) == 1
+    assert len(await office.held("bob")) == 1
+
+
+async def test_two_names_of_one_mailbox_are_one_copy(office, house):
+    await house.parts.register.create_alias("postbox@example.test", ALICE)
+    client = await office.connect()
+    assert (await client.mail(PLAIN, ALICE, "postbox@example.test", "Alice@Example.test")).startswith(b"250 ")
+    assert len(await office.held("alice")) == 1
+
+
+async def test_two_equal_messages_are_two(office):
+    client = await office.connect()
+    for _ in range(2):
+        await client.mail(b"Message-ID: <same@out.example>\r\n" + PLAIN, ALICE)
+    assert len(await office.held("alice")) == 2
+
+
+async def test_detail_names_a_folder_if_there_is_one(office):
+    info = await office.backend.mailbox_of(ALICE)
+    access = await office.mailboxes[1].store.open(info.mailbox, info.user)
+    await access.create("Lists")
+    client = await office.connect()
+    await client.mail(PLAIN, "alice+Lists@example.test", "alice+nowhere@example.test")
+    assert [len(await office.held("alice", path)) for path in ("Lists", "INBOX")] == [1, 1]
+
+
+async def quota(house, address: str, size: int) -> None:
+    from atoll.directory.client.model import Quota
+
+    await house.parts.register.change_mailbox(address, quota=Quota(0, 0, size))
+
+
+async def test_everybody_over_quota_is_refused_at_the_end_of_the_content(office, house):
+    await quota(house, BOB, 1)
+    client = await office.connect()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"552 5.2.2")
+    assert office.queue.depth() == 0
+
+
+async def test_one_of_two_over_quota_is_told_by_a_report(office, house):
+    await quota(house, BOB, 1)
+    client = await office.signed_in()
+    assert (await client.mail(PLAIN, ALICE, BOB, sender=ALICE)).startswith(b"250 ")
+    await office.wait_empty()
+    _, report = sorted(await office.held("alice"), key=lambda one: b"Not delivered" in one)
+    parsed = email.message_from_bytes(report, policy=email.policy.default)
+    assert report.startswith(b"Return-Path: <>\r\n")
+    assert parsed.get_content_type() == "multipart/report"
+    assert parsed["Auto-Submitted"] == "auto-replied"
+    text, status, header = parsed.iter_parts()
+    assert "bob@example.test\r\n    The mailbox is full." in text.get_content()
+    (_, group) = status.get_payload()
+    assert (group["Final-Recipient"], group["Action"], group["Status"]) == ("rfc822; " + BOB, "failed", "5.2.2")
+    assert "Subject: hello" in header.get_payload()
+    assert "\r\nbody" not in header.get_payload()
+
+
+async def test_a_report_is_not_wanted_or_cannot_be_sent(office, house):
+    await quota(house, BOB, 1)
+    client = await office.signed_in()
+    await client.say(b"MAIL FROM:<alice@example.test>")
+    await client.say(b"RCPT TO:<alice@example.test>")
+    await client.say(b"RCPT TO:<bob@example.test> NOTIFY=NEVER")
+    await client.say(b"DATA")
+    assert (await client.say(b".")).startswith(b"250 ")
+    outside = await office.connect()
+    assert (await outside.mail(PLAIN, ALICE, BOB)).startswith(b"250 ")  # the sender lives on another server
+    await office.wait_empty()
+    assert len(await office.held("alice")) == 2
+
+
+async def test_success_is_told_when_asked_for(office):
+    client = await office.signed_in()
+    await client.say(b"MAIL FROM:<alice@example.test> ENVID=QQ314159")
+    await client.say(b"RCPT TO:<bob@example.test> NOTIFY=SUCCESS ORCPT=rfc822;bob@example.test")
+    await client.say(b"DATA")
+    assert (await client.say(b".")).startswith(b"250 ")
+    await office.wait_empty()
+    (report,) = await office.held("alice")
+    assert re.search(rb"Original-Envelope-Id: QQ314159\r\n\r\nOriginal-Recipient: rfc822;bob@example.test\r\n"
+                     rb"Final-Recipient: rfc822; bob@example.test\r\nAction: delivered\r\nStatus: 2.1.5\r\n", report)
+
+
+async def test_tried_for_too_long_is_told(office):
+    office.queue.schedule = Schedule(seconds=(0.02,), give_up_ms=0, tries=3)
+    client = await office.signed_in()
+    await bob_away(office)
+    said = await client.mail(PLAIN, BOB, sender=ALICE)
+    assert said.startswith(b"250 ")
+    await office.wait_empty()
+    (report,) = await office.held("alice")
+    assert b"Status: 5.4.7" in report
+    assert [event for event, _ in await events(office, said)][-2:] == ["DEFER", "FAIL"]
+
+
+async def test_a_recipient_that_vanished_meanwhile_is_told(office, house):
+    client = await office.signed_in()
+    await client.envelope(BOB, sender=ALICE)
+    await house.parts.register.remove_mailbox(BOB)
+    await client.say(b"DATA")
+    assert (await client.say(b".")).startswith(b"550 5.1.1")
+
+
+async def test_the_directory_is_away_after_rcpt(office, house):
+    client = await office.connect()
+    await client.envelope(BOB)
+    office.backend.forget()
+    await house.stop()
+    office.backend.rpc.timeout = 0.2
+    await client.say(b"DATA")
+    assert (await client.say(b".")).startswith(b"250 ")
+    assert [job.queue for job in office.queue.waiting()] == ["unresolved"]
+    await house.start()
+    await office.wait_empty(10)
+    assert len(await office.held("bob")) == 1
+
+
+async def test_a_clock_that_jumps_loses_nothing_and_gives_nothing_up(office):
+    real = office.clock.now_ms
+    office.queue.schedule = Schedule(seconds=(0.05,), give_up_ms=1000, tries=50)
+    await bob_away(office)
+    client = await office.signed_in()
+    assert (await client.mail(PLAIN, BOB, sender=ALICE)).startswith(b"250 ")
+    for days in (10, -10):
+        office.clock.now_ms = lambda days=days: real() + days * 86_400_000
+        office.pipeline.queued.set()
+        await asyncio.sleep(0.2)
+        assert office.queue.depth() == 1
+    await office.mailboxes[2].listen()
+    await office.wait_empty()
+    assert len(await office.held("bob")) == 1
+    assert await office.held("alice") == []
+
+
+@pytest.mark.parametrize("size", [0, 50_000])
+async def test_a_hundred_messages_at_once_from_ten_connections(office, size):
+    async def one(client):
+        for at in range(10):
+            assert (await client.mail(b"Subject: %d\r\n\r\n" % at + b"x" * size + b"\r\n", ALICE, BOB)).startswith(b"250")
+
+    clients = [await office.connect() for _ in range(10)]
+    await asyncio.gather(*[one(client) for client in clients])
+    assert [len(await office.held(name)) for name in ("alice", "bob")] == [100, 100]
+    assert office.relay.held == 0

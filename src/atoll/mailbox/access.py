@@ -363,7 +363,7 @@ class Access:
                 if len(found) < SORT_SLICE:
                     break
                 first = found[-1][0] + 1
-                await asyncio.sleep(0)
+                await self._database.turns.take()
 
     # -- rights, quota, recoverable items -----------------------------------------------------------------------
     def acl(self, path: str) -> dict[str, Right]:

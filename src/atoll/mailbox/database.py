@@ -24,6 +24,7 @@ from atoll.mailbox.maps import MapCache
 from atoll.mailbox.memory import MailboxMemory, load
 from atoll.mailbox.model import Listener, Notice
 from atoll.mailbox.tx import Tx
+from atoll.runtime.turns import Turns
 from atoll.sql import Connection, Database, Fence, Fenced, GroupWriter, Lane, SqlError
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,13 @@ class MailboxDatabase:
     """Made by Store.mount once ownership is durable."""
 
     def __init__(self, name: str, database: Database, fence: Fence, clock: Clock,
-                 on_doubt: Callable[[MailboxDatabase, SqlError], None]) -> None:
+                 on_doubt: Callable[[MailboxDatabase, SqlError], None], turns: Turns) -> None:
+        """turns: for reads that take more than one slice."""
         self.name = name
         self.database = database
         self.clock = clock
         self.epoch = fence.epoch
+        self.turns = turns
         self.memory: dict[MailboxId, MailboxMemory] = {}
         self.counters_dirty: set[str] = set()
         self.counters: dict[str, int] = dict(database.writer.all("SELECT name, next FROM counter"))

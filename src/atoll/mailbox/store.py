@@ -31,6 +31,7 @@ from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.index import SearchIndex
 from atoll.mailbox.upkeep import Upkeep
 from atoll.runtime.rpc import RpcError
+from atoll.runtime.turns import Turns
 from atoll.sql import Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
 
 log = logging.getLogger(__name__)
@@ -54,14 +55,17 @@ class Store:
     """Made once per mailbox process, on its event loop."""
 
     def __init__(self, engine: Engine, lookup: Lookup, epochs: Epochs, *, process: str = "mailbox",
-                 search_engine: Engine | None = None, clock: Clock | None = None, recoverable_days: int = 14) -> None:
-        """lookup: Backend.mailbox. process: our name in the owner row. search_engine: SQLite, if `engine` is not."""
+                 search_engine: Engine | None = None, clock: Clock | None = None, recoverable_days: int = 14,
+                 turns: Turns | None = None) -> None:
+        """lookup: Backend.mailbox. process: our name in the owner row. search_engine: SQLite, if `engine` is not.
+        turns: shared by all long work of the process."""
         self._engine = engine
         self._search_engine = search_engine or engine
         self._lookup = lookup
         self._epochs = epochs
         self._process = process
         self._recoverable_days = recoverable_days
+        self._turns = turns or Turns()
         self.clock: Clock = clock or SystemClock()
         self._mounted: dict[str, MailboxDatabase] = {}
         self._feeds: dict[str, SearchFeed] = {}
@@ -89,7 +93,8 @@ class Store:
         except BaseException:
             raw.close()
             raise
-        database = MailboxDatabase(name, raw, Fence(raw.writer, ownership.epoch), self.clock, self._in_doubt)
+        database = MailboxDatabase(name, raw, Fence(raw.writer, ownership.epoch), self.clock, self._in_doubt,
+                                   self._turns)
         if ownership.forked:
             log.warning("a restored copy begins a new epoch",
                         extra={"f": {"database": name, "epoch": ownership.epoch}})

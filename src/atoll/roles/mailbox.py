@@ -25,6 +25,7 @@ from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
 from atoll.runtime.rpc import RpcClient, RpcError, RpcServer
+from atoll.runtime.turns import Turns
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
 
@@ -56,8 +57,9 @@ async def main(ctx: RoleContext) -> None:
     backend = Backend(directory, ctx.clock)
     backend.start()
     engine = SqliteEngine()
+    turns = Turns()
     store = Store(engine, backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock,
-                  recoverable_days=ctx.config.store.recoverable_days)
+                  recoverable_days=ctx.config.store.recoverable_days, turns=turns)
 
     def from_frontend(peer: Peer) -> bool:
         return ctx.is_role(peer.pid, "frontend") or ctx.is_role(peer.pid, "mailbox")
@@ -65,7 +67,7 @@ async def main(ctx: RoleContext) -> None:
     limits = Limits(append=ctx.config.imap.append_bytes, idle_seconds=ctx.config.imap.idle_seconds,
                     show_recoverable=ctx.config.imap.show_recoverable)
     imap = ImapServer(store, backend, await backend.verifier(ctx.instance, "imap"), ctx.clock, admit=from_frontend,
-                      backend=ctx.name, limits=limits, socket_of=paths.mbox_imap)
+                      backend=ctx.name, limits=limits, socket_of=paths.mbox_imap, turns=turns)
     pop3 = Pop3Server(store, await backend.verifier(ctx.instance, "pop3"), ctx.clock, admit=from_frontend)
     lmtp = LmtpServer(store, admit=lambda peer: ctx.is_role(peer.pid, "transport"))
     backend.on_revoked(imap.revoke)

@@ -131,7 +131,9 @@ class SearchFeed:
             if octets > BATCH_OCTETS:
                 break
             if time.perf_counter() - started > SLICE:
-                await asyncio.sleep(POLITE if polite and self._database.writer.busy else 0)
+                if polite and self._database.writer.busy:
+                    await asyncio.sleep(POLITE)
+                await self._database.turns.take()
                 started = time.perf_counter()
         await self.call(lambda: self.index.add(mid, guid, documents, born))
         self._done[guid] = born

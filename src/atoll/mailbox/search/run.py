@@ -11,7 +11,6 @@ scan in uid order (UNSEEN has a partial index); the rest is asked row by row, in
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -258,7 +257,7 @@ class Plan:
             uids += self._picked(found, predicates, needs_meta=needs_meta)
             if len(found) < size:
                 break
-            await asyncio.sleep(0)
+            await self.database.turns.take()
         return uids
 
     def _picked(self, found: list[Record], predicates: list[Predicate], *, needs_meta: bool) -> list[int]:

@@ -14,8 +14,9 @@ PLACES = re.compile(r"(?<!\w)/(?:root|home/[a-z]+)/[a-z]")
 
 
 def files() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if listed.returncode:
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):  # an unpacked archive, a machine without git
         return sorted((ROOT / "src").rglob("*.py"))
     return [ROOT / name for name in listed.stdout.decode().split("\0")
             if name.endswith((".py", ".md", ".toml", ".sql"))]

@@ -1,0 +1,81 @@
+"""Listeners: modes, long paths, what an operator reads when a port is taken; words to systemd."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from atoll.runtime import notify
+from atoll.runtime.sockets import MAX_UNIX_PATH, BindError, bind_tcp, bind_unix, make_directory
+
+
+def test_a_unix_listener_has_its_mode_and_replaces_an_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    old_umask = os.umask(0)
+    try:
+        bind_unix(path, 0o600).close()
+        with bind_unix(path, 0o600):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))  # it listens: nobody needs to accept yet
+    finally:
+        os.umask(old_umask)
+
+
+def test_a_long_path_is_said() -> None:
+    with pytest.raises(BindError, match="too long"):
+        bind_unix(Path("/tmp") / ("x" * MAX_UNIX_PATH), 0o600)
+
+
+def test_a_port_in_use_is_said() -> None:
+    with bind_tcp("imap", "127.0.0.1", 0) as sock, pytest.raises(BindError, match="for imap is in use by another"):
+        bind_tcp("imap", "127.0.0.1", sock.getsockname()[1])
+
+
+def test_an_address_that_is_not_ours_is_said() -> None:
+    with pytest.raises(BindError, match="is not an address of this machine"):
+        bind_tcp("imap", "192.0.2.1", 0)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_every_address_takes_both_families() -> None:
+    with bind_tcp("imap", "::", 0) as sock:
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, sock.getsockname()[1]), 1).close()
+
+
+def test_a_directory_gets_exactly_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    path.mkdir(parents=True, mode=0o777)
+    make_directory(path, 0o710)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o710
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_notify_reaches_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
+    address = f"atoll-test-{os.getpid()}" if abstract else str(tmp_path / "n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind("\0" + address if abstract else address)
+        sock.settimeout(1)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@" + address if abstract else address)
+        notify.tell("READY=1")
+        assert sock.recv(100) == b"READY=1"
+
+
+def test_nobody_to_notify_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify.tell("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    notify.tell("READY=1")
+
+
+def test_the_watchdog_is_told_twice_as_often_as_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    assert notify.watchdog_seconds() == 15
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    assert notify.watchdog_seconds() is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,9 +12,21 @@ from hypothesis import strategies as st
 
 from atoll.formats.smtp import reader as reader_module
 from atoll.formats.smtp import replies
-from atoll.formats.smtp.commands import BAD_RECIPIENT, BAD_SENDER, Chunk, MailFrom, Refuse, parse_bdat, parse_mail, parse_rcpt
+from atoll.formats.smtp.commands import (
+    BAD_RECIPIENT,
+    BAD_SENDER,
+    Chunk,
+    MailFrom,
+    RcptTo,
+    Refuse,
+    parse_bdat,
+    parse_mail,
+    parse_rcpt,
+)
+from atoll.formats.smtp.inside import InsideMail, inside_mail, inside_rcpt
 from atoll.formats.smtp.reader import COMMAND_LINE, End, Line, LineTooLong, Piece, Reader, line_fault
 from atoll.formats.smtp.replies import Reply, ReplyParser
+from atoll.protocols.smtp.handoff import mail_line, rcpt_line
 
 ALPHABET = st.sampled_from([b"\r", b"\n", b".", b"\0", b"a", b"\r\n", b"\r\n.\r\n", b"\r\n.", b"DATA\r\n", b"xyz"])
 
@@ -185,6 +199,40 @@ def test_mail(text: str, found: MailFrom) -> None:
 def test_mail_refused(text: str) -> None:
     with pytest.raises(Refuse):
         parse_mail(text)
+
+
+@given(_local, _domain, st.sampled_from(["7BIT", "8BITMIME", "BINARYMIME"]), st.booleans(),
+       st.sampled_from(["", "FULL", "HDRS"]), st.sampled_from(["", "x+2By"]))
+def test_what_is_said_inside_is_read_as_it_was_meant(local: str, domain: str, body: str, utf8: bool, ret: str,
+                                                     envid: str) -> None:
+    mail = MailFrom(f"{local}@{domain}", 0, body, utf8, ret, envid)
+    said = mail_line(mail, "e30=", "ab" * 16)
+    assert said.endswith(b"\r\n")
+    assert inside_mail(said[5:-2]) == InsideMail(mail, b"e30=", b"\xab" * 16)
+    rcpt = RcptTo(f"{local}@{domain}", frozenset({"SUCCESS", "DELAY"} if utf8 else ()), "rfc822;x" if ret else "")
+    assert inside_rcpt(rcpt_line(rcpt)[5:-2]) == rcpt
+
+
+@pytest.mark.parametrize("octets", [b"", b"FROM:<>", b"FROM:<> XATOLL=", b"FROM:<> XATOLL= XID=0", b"FROM:<\xff> XATOLL= XID="
+                                    + b"0" * 32, b"FROM:<> XATOLL= XID=" + b"0" * 32 + b" X"])
+def test_what_nobody_of_ours_says(octets: bytes) -> None:
+    with pytest.raises(Refuse):
+        inside_mail(octets)
+
+
+@given(st.one_of(_local, st.text("abz.+-_", min_size=1, max_size=70)), st.one_of(_domain, st.text("ab.-", max_size=70)))
+def test_the_short_way_has_the_outcome_of_the_long_one(local: str, domain: str) -> None:
+    """A parameter that says nothing (AUTH=<>, NOTIFY empty) makes the same address go the long way."""
+    def outcome(text: str, parse: Callable[[str], MailFrom | RcptTo]) -> object:
+        try:
+            return parse(text)
+        except Refuse as refuse:
+            return refuse.reply
+
+    address = f"<{local}@{domain}>"
+    assert outcome(f"FROM:{address}", parse_mail) == outcome(f"FROM: {address}", parse_mail)
+    rcpt = partial(parse_rcpt, utf8=False)
+    assert outcome(f"TO:{address}", rcpt) == outcome(f"TO: {address}", rcpt)
 
 
 @pytest.mark.parametrize(("text", "found"), [("0", Chunk(0, last=False)), ("12 LAST", Chunk(12, last=True)),

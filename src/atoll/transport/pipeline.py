@@ -121,7 +121,7 @@ class Pipeline:
     def _accepted(self, envelope: Envelope, done: Callable[[Reply], None]) -> None:
         if FAILPOINTS.active:
             FAILPOINTS.hit("transport.reply.before")
-        done(Reply(250, "2.0.0", f"Ok {to_text(envelope.id)}"))
+        done(replies.OK)
 
     async def _keep(self, attempt: Attempt, done: Callable[[Reply], None]) -> None:
         """What is not in a mailbox is durable in the queue before the 250."""

@@ -71,6 +71,12 @@ NOT_SMTP = Reply(521, "5.7.0", "This is SMTP")
 IDLE_TOO_LONG = Reply(421, "4.4.2", "Timeout")
 
 
+SHORT = 24
+"""Octets of a reply that is said again and again."""
+MAX_SAID = 256
+_SAID: dict[bytes, Reply] = {}
+
+
 class ReplyParser:
     """Replies of a peer of ours, one after another. Does no I/O; ValueError: it does not speak SMTP."""
 
@@ -92,17 +98,25 @@ class ReplyParser:
                 if len(self._buffer) > 4096:
                     raise ValueError("reply too long")
                 return None
-            line = self._buffer[:end].decode("ascii", "replace")
+            raw = bytes(self._buffer[:end])
             del self._buffer[: end + 2]
+            if not self._lines and (known := _SAID.get(raw)) is not None:
+                return known
+            line = raw.decode("ascii", "replace")
             if len(line) < 3 or not line[:3].isdigit() or len(self._lines) > 100:
                 raise ValueError("not a reply")
             self._lines.append(line[4:])
             if line[3:4] != "-":
                 break
         texts, self._lines = self._lines, []
-        code, status = int(line[:3]), ""
-        first = texts[-1].split(" ", 1)
-        if first[0].count(".") == 2 and first[0].replace(".", "").isdigit():
-            status = first[0]
-            texts = [text.removeprefix(status).lstrip() for text in texts]
-        return Reply(code, status, "\n".join(texts))
+        reply = _reply(int(line[:3]), texts)
+        if len(texts) == 1 and len(raw) <= SHORT and len(_SAID) < MAX_SAID:
+            _SAID[raw] = reply
+        return reply
+
+
+def _reply(code: int, texts: list[str]) -> Reply:
+    first = texts[-1].split(" ", 1)[0]
+    if first.count(".") != 2 or not first.replace(".", "").isdigit():
+        return Reply(code, "", "\n".join(texts))
+    return Reply(code, first, "\n".join([text.removeprefix(first).lstrip() for text in texts]))

@@ -37,6 +37,8 @@ class Connection(asyncio.Protocol):
         self._clogged = False
         """The client does not read its answers: it gets no more."""
         self._pumping = False
+        self._said: list[bytes] = []
+        """Answers of this turn: written together."""
         self._paused = False
         self._eof = False
         self._ended = False
@@ -91,8 +93,20 @@ class Connection(asyncio.Protocol):
     # -- flow
 
     def say(self, reply: Reply) -> None:
-        """Answer."""
-        self.transport.write(reply.to_wire())
+        """Answer; with the other answers of this turn."""
+        self.write(reply.to_wire())
+
+    def write(self, octets: bytes) -> None:
+        """Send; with the other answers of this turn."""
+        if self._pumping:
+            self._said.append(octets)
+        else:
+            self.transport.write(octets)
+
+    def _flush(self) -> None:
+        if self._said and not self.transport.is_closing():
+            self.transport.write(b"".join(self._said))
+        self._said.clear()
 
     @property
     def over(self) -> bool:
@@ -104,7 +118,8 @@ class Connection(asyncio.Protocol):
         if self.over:
             return
         self._ended = True
-        self.transport.write(reply.to_wire())
+        self._said.append(reply.to_wire())
+        self._flush()
         if not linger or self._eof:
             self.transport.close()
             return
@@ -180,3 +195,5 @@ class Connection(asyncio.Protocol):
             self.end(replies.LINE_TOO_LONG)
         finally:
             self._pumping = False
+            if self._said:
+                self._flush()

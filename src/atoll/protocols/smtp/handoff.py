@@ -40,7 +40,7 @@ def facts_word(facts: msgspec.Struct) -> str:
 
 
 def mail_line(mail: MailFrom, xatoll: str, xid: str) -> bytes:
-    """MAIL, in our own words."""
+    """MAIL, in our own words and their order: formats.smtp.inside reads nothing else."""
     words = [f"MAIL FROM:<{mail.sender}>"]
     if mail.body != "7BIT":
         words.append(f"BODY={mail.body}")
@@ -55,7 +55,7 @@ def mail_line(mail: MailFrom, xatoll: str, xid: str) -> bytes:
 
 
 def rcpt_line(rcpt: RcptTo) -> bytes:
-    """RCPT, in our own words."""
+    """RCPT, in our own words and their order."""
     words = [f"RCPT TO:<{rcpt.recipient}>"]
     if rcpt.notify:
         words.append(f"NOTIFY={','.join(sorted(rcpt.notify))}")

@@ -19,12 +19,13 @@ from typing import cast
 import msgspec
 
 from atoll.base.clock import Clock
-from atoll.base.ids import NetworkMessageId, from_text, new_id
+from atoll.base.ids import NetworkMessageId
 from atoll.base.version import PRODUCT, __version__
 from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
 from atoll.formats.smtp import replies
-from atoll.formats.smtp.commands import MailFrom, RcptTo, Refuse, parse_bdat, parse_mail, parse_rcpt
+from atoll.formats.smtp.commands import RcptTo, Refuse, parse_bdat
+from atoll.formats.smtp.inside import InsideMail, inside_mail, inside_rcpt
 from atoll.formats.smtp.reader import AUTH_LINE, End, Line, LineTooLong, Piece, Reader
 from atoll.formats.smtp.replies import Reply
 from atoll.runtime.peers import Peer, peer_of
@@ -57,12 +58,12 @@ class HopServer:
         self.rate = rate
         self.held = 0
         self.connections: set[HopSession] = set()
-        self.facts: dict[str, Facts] = {}
+        self.facts: dict[bytes, Facts] = {}
 
     def __call__(self) -> HopSession:
         return HopSession(self)
 
-    def facts_of(self, word: str) -> Facts:
+    def facts_of(self, word: bytes) -> Facts:
         """What XATOLL says; the same client says the same for each of its messages."""
         if not word:
             return _NO_FACTS
@@ -97,8 +98,8 @@ class HopServer:
 class HopSession(asyncio.Protocol):
     """One connection of a frontend."""
 
-    __slots__ = ("_busy", "_last", "_mail", "_pieces", "_reader", "_recipients", "_refused", "_said", "_server", "_size",
-                 "_task", "_transport", "claims", "since")
+    __slots__ = ("_busy", "_facts", "_last", "_mail", "_pieces", "_reader", "_recipients", "_refused", "_said",
+                 "_server", "_size", "_task", "_transport", "claims", "since")
 
     def __init__(self, server: HopServer) -> None:
         self._server = server
@@ -107,11 +108,12 @@ class HopSession(asyncio.Protocol):
         self.claims: Claims | None = None
         self.since = 0
         """When it began, milliseconds since 1970, UTC."""
-        self._mail: MailFrom | None = None
+        self._mail: InsideMail | None = None
         self._recipients: list[RcptTo] = []
         self._pieces: list[bytes] = []
         self._said: list[bytes] = []
         self._size = 0
+        self._facts = _NO_FACTS
         self._last = False
         self._busy = False
         self._refused: Reply | None = None
@@ -173,26 +175,26 @@ class HopSession(asyncio.Protocol):
     def _line(self, text: bytes) -> None:
         verb, _, rest = text.partition(b" ")
         try:
-            self._command(verb.upper(), rest.decode("utf-8"))
+            self._command(verb, rest)
         except Refuse as refuse:
             self._say(refuse.reply)
         except UnicodeDecodeError:
             self._say(replies.SYNTAX)
 
-    def _command(self, verb: bytes, rest: str) -> None:
+    def _command(self, verb: bytes, rest: bytes) -> None:
         if verb == b"MAIL":
             self._mail_from(rest)
         elif verb == b"RCPT":
             self._rcpt_to(rest)
         elif verb == b"BDAT":
-            chunk = parse_bdat(rest)
+            chunk = parse_bdat(rest.decode())
             self._last = chunk.last
             self._reader.chunk(chunk.size)
         elif verb == b"EHLO":
             self._say(Reply(250, "", f"{self._server.host}\nPIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nBINARYMIME\nDSN\n"
                                      f"ENHANCEDSTATUSCODES\nXATOLL {AUTH_LINE}"))
         elif verb == b"AUTH":
-            self._auth(rest)
+            self._auth(rest.decode())
         elif verb == b"RSET":
             self._reset()
             self._say(replies.OK)
@@ -219,24 +221,23 @@ class HopSession(asyncio.Protocol):
             raise Refuse(replies.AUTH_FAILED) from None
         self._say(replies.AUTH_OK)
 
-    def _mail_from(self, rest: str) -> None:
+    def _mail_from(self, rest: bytes) -> None:
         if self._server.verifier is not None and self.claims is None:
             raise Refuse(replies.NEED_AUTH)
         self._reset()  # the frontend has given up what was begun
-        mail = parse_mail(rest, hop=True)
-        self._server.facts_of(mail.xatoll)
-        _check_id(mail.xid)
+        mail = inside_mail(rest)
+        self._facts = self._server.facts_of(mail.xatoll)
         if self.claims is None:
             self._mail = mail
             self._say(replies.OK)
         else:
             self._run(self._ask_sender(self.claims, mail))
 
-    async def _ask_sender(self, claims: Claims, mail: MailFrom) -> None:
+    async def _ask_sender(self, claims: Claims, mail: InsideMail) -> None:
         """Sender rights: an address of the person's own, or one he was given the right to send as."""
         assert self._server.may_send_as is not None
         try:
-            may = mail.sender == "" or await self._server.may_send_as(claims.sub, mail.sender)
+            may = mail.mail.sender == "" or await self._server.may_send_as(claims.sub, mail.mail.sender)
         except RpcError:
             self._say(replies.TRY_LATER)
             return
@@ -263,12 +264,12 @@ class HopSession(asyncio.Protocol):
         if not self._transport.is_closing():
             self._work()
 
-    def _rcpt_to(self, rest: str) -> None:
+    def _rcpt_to(self, rest: bytes) -> None:
         if self._mail is None:
             raise Refuse(replies.SEQUENCE)
         if len(self._recipients) >= self._server.recipients:
             raise Refuse(replies.TOO_MANY_RECIPIENTS)
-        self._recipients.append(parse_rcpt(rest, utf8=self._mail.utf8, hop=True))
+        self._recipients.append(inside_rcpt(rest))
         self._say(replies.OK)
 
     def _piece(self, data: bytes) -> None:
@@ -304,15 +305,14 @@ class HopSession(asyncio.Protocol):
         rate = self._server.rate
         return rate is None or self.claims is None or rate.take(self.claims.sub, len(self._recipients))
 
-    def _hand_over(self, mail: MailFrom) -> None:
+    def _hand_over(self, mail: InsideMail) -> None:
         claims = self.claims
         seen: dict[str, Recipient] = {}
         for one in self._recipients:
             seen.setdefault(one.recipient, Recipient(one.recipient, tuple(sorted(one.notify)), one.orcpt))
-        ident = NetworkMessageId(from_text(mail.xid) if mail.xid else new_id())
-        envelope = Envelope(ident, mail.sender, tuple(seen.values()), self._server.clock.now_ms(),
-                            self._server.facts_of(mail.xatoll), claims.sub if claims else b"", mail.body, mail.utf8,
-                            mail.ret, mail.envid)
+        said = mail.mail
+        envelope = Envelope(NetworkMessageId(mail.xid), said.sender, tuple(seen.values()), self._server.clock.now_ms(),
+                            self._facts, claims.sub if claims else b"", said.body, said.utf8, said.ret, said.envid)
         content = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._busy = True
         self._server.accept(envelope, content, self._answered)
@@ -322,11 +322,3 @@ class HopSession(asyncio.Protocol):
         if not self._transport.is_closing():
             self._say(reply)
         self._free()
-
-
-def _check_id(text: str) -> None:
-    try:
-        if text:
-            from_text(text)
-    except ValueError:
-        raise Refuse(replies.SYNTAX) from None

@@ -61,8 +61,9 @@ class Session(Connection):
         self._login = ""
         self._hop: HopConnection | None = None
         self._mail: MailFrom | None = None
-        self._id = ""
-        """The network message id of the message that is begun, as text."""
+        self._id = b""
+        """The network message id of the message that is begun."""
+        self._id_text = ""
         self._recipients: list[RcptTo] = []
         self._incoming: Incoming | None = None
         self._chunk_last: bool | None = None
@@ -263,7 +264,7 @@ class Session(Connection):
 
     def _challenge(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self.transport.write(b"334 %s\r\n" % exchange.challenge())
+        self.write(b"334 %s\r\n" % exchange.challenge())
 
     def _auth_line(self, exchange: Exchange, text: bytes) -> None:
         self._exchange = None
@@ -318,7 +319,7 @@ class Session(Connection):
             return
         if not self._kind.signs_in and self._front.over_rate(self._ticket.prefix):
             raise Refuse(replies.TOO_MANY_MESSAGES)
-        self._id = to_text(new_id())
+        self._id = new_id()
         if self._hop is None:
             self._mail, self._state = mail, following
             self.say(replies.OK)
@@ -327,7 +328,7 @@ class Session(Connection):
 
     async def _ask_sender(self, hop: HopConnection, mail: MailFrom, following: State) -> None:
         """Transport says at once whether this person may send as that address."""
-        reply = await hop.answer(mail_line(mail, self._word, self._id))
+        reply = await hop.answer(mail_line(mail, self._word, self._id.hex()))
         if reply.code == 250:
             self._mail, self._state = mail, following
             self.say(replies.OK)
@@ -403,13 +404,14 @@ class Session(Connection):
     def _begin(self, mail: MailFrom) -> None:
         front, facts = self._front, self._facts
         self.deadline = front.clock.monotonic() + self._limits.content_seconds
+        self._id_text = to_text(self._id)
         head = received(helo=self._helo, ip=facts.ip, host=front.host,
                         protocol=protocol_name(esmtp=self._esmtp, utf8=mail.utf8, tls=self.secure,
                                                signed_in=bool(self._login)),
-                        tls=f"{facts.tls} {facts.cipher}".strip(), ident=self._id,
+                        tls=f"{facts.tls} {facts.cipher}".strip(), ident=self._id_text,
                         recipient=self._recipients[0].recipient if len(self._recipients) == 1 else "",
                         date=front.stamp.now(front.clock.now_ms()))
-        line = b"" if self._hop is not None else mail_line(mail, self._word, self._id)
+        line = b"" if self._hop is not None else mail_line(mail, self._word, self._id.hex())
         self._incoming = Incoming(
             front.submit_hops if self._kind.signs_in else front.relay_hops, self._hop, line, self._recipients, head,
             limit=self._limits.message, in_memory=self._limits.in_memory, binary=mail.body == "BINARYMIME",
@@ -446,7 +448,7 @@ class Session(Connection):
         self._mail, self._recipients, self._incoming = None, [], None
         self._state = State.READY
         self.deadline = self._front.clock.monotonic() + self._limits.command_seconds
-        self.say(reply)
+        self.say(Reply(250, "2.0.0", f"Ok {self._id_text}") if reply.code == 250 else reply)
         self.release()
 
     # -- the rest

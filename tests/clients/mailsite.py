@@ -8,10 +8,12 @@ Not:   a mock: every byte goes over TLS through every role.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import imaplib
 import itertools
 import os
 import re
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -204,6 +206,11 @@ def run(
     )
     assert got.returncode in ok, f"{command}: exit {got.returncode}\n{got.stdout[-4000:]}\n{got.stderr[-4000:]}"
     return got
+
+
+def dies_with_us() -> None:
+    """For preexec_fn: a client that outlives the test run is told to end (PR_SET_PDEATHSIG), however the run ended."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def secret(path: Path, text: str) -> Path:

@@ -18,7 +18,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.clients.mailsite import Site
+from tests.clients.mailsite import Site, dies_with_us
 
 TREE = Path(__file__).resolve().parents[2] / ".cache" / "clients" / "root"
 USERS = {"postfix": 5991, "postdrop": 5992}
@@ -125,6 +125,7 @@ class Postfix:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=dies_with_us,
             )
         deadline = time.monotonic() + 20
         while True:

@@ -12,6 +12,8 @@ import termios
 import time
 from pathlib import Path
 
+from tests.clients.mailsite import dies_with_us
+
 
 class Terminal:
     """A program on a pty; what it writes is kept."""
@@ -31,7 +33,14 @@ class Terminal:
         self.command = command
         self.master, self.said = master, b""
         self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=full, cwd=home, start_new_session=True
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=full,
+            cwd=home,
+            start_new_session=True,
+            preexec_fn=dies_with_us,
         )
         os.close(slave)
 

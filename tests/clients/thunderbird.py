@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.clients.mailsite import dies_with_us
+
 PREFS = {
     "marionette.port": 0,
     "app.update.enabled": False,
@@ -101,6 +103,7 @@ class Thunderbird:
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,
+            preexec_fn=dies_with_us,
         )
         try:
             self._connect()

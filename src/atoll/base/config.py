@@ -100,11 +100,11 @@ class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class RunAs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """System users of the roles when started as root; empty: all share one uid."""
 
-    frontend: str = "atoll-front"
-    directory: str = "atoll-dir"
-    transport: str = "atoll-transport"
-    mailbox: str = "atoll-mailbox"
-    content: str = "atoll-content"
+    frontend: Annotated[str, Meta(description="User of the frontend role: a name, or uid:gid")] = "atoll-front"
+    directory: Annotated[str, Meta(description="User of the directory role: a name, or uid:gid")] = "atoll-dir"
+    transport: Annotated[str, Meta(description="User of the transport role: a name, or uid:gid")] = "atoll-transport"
+    mailbox: Annotated[str, Meta(description="User of the mailbox role: a name, or uid:gid")] = "atoll-mailbox"
+    content: Annotated[str, Meta(description="User of the content role: a name, or uid:gid")] = "atoll-content"
 
 
 class DemoAccount(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -248,7 +248,7 @@ def test_bdat(text: str, found: Chunk) -> None:
        st.lists(st.text("abc XYZ.-", max_size=20).map(str.strip), min_size=1, max_size=4), st.lists(st.integers(1, 5)))
 def test_replies_are_read_as_they_were_said(code: int, status: str, texts: list[str], cuts: list[int]) -> None:
     reply = Reply(code, status, "\n".join(texts))
-    wire = reply.to_wire()
+    wire = reply.wire
     parser, at, found = ReplyParser(), 0, []
     for size in [*cuts, len(wire)]:
         parser.feed(wire[at : at + size])

@@ -5,7 +5,7 @@ Spec   [RFC 5321 §4.2], [RFC 3463] enhanced codes, [RFC 2034].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +15,15 @@ class Reply:
     code: int
     status: str
     text: str
+    wire: bytes = field(init=False, repr=False, compare=False)
+    """Its octets; several lines of text become several lines."""
 
-    def to_wire(self) -> bytes:
-        """Its octets; several lines of text become several lines."""
+    def __post_init__(self) -> None:
         head = f"{self.status} " if self.status else ""
         *before, last = self.text.split("\n")
         lines = [f"{self.code}-{head}{line}\r\n" for line in before]
-        return ("".join(lines) + f"{self.code} {head}{last}\r\n").encode("ascii", "replace")
+        octets = ("".join(lines) + f"{self.code} {head}{last}\r\n").encode("ascii", "replace")
+        object.__setattr__(self, "wire", octets)
 
     @property
     def temporary(self) -> bool:

@@ -99,7 +99,7 @@ class LmtpSession(asyncio.Protocol):
     def end(self) -> None:
         """421 and close."""
         if not self._transport.is_closing():
-            self._transport.write(replies.SHUTTING_DOWN.to_wire())
+            self._transport.write(replies.SHUTTING_DOWN.wire)
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -122,7 +122,7 @@ class LmtpSession(asyncio.Protocol):
 
     def _say(self, reply: Reply) -> None:
         """Answered with the others of its transaction: transport pipelines and waits for the last one only."""
-        self._said.append(reply.to_wire())
+        self._said.append(reply.wire)
 
     def _flush(self) -> None:
         said, self._said = self._said, []
@@ -186,7 +186,7 @@ class LmtpSession(asyncio.Protocol):
             [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
         if FAILPOINTS.active:
             FAILPOINTS.hit("lmtp.reply.before")
-        self._said += [_reply(result).to_wire() for result in results]
+        self._said += [_reply(result).wire for result in results]
         self._flush()
 
     def _delivered(self, task: asyncio.Task[None]) -> None:

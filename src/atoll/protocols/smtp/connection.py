@@ -94,7 +94,10 @@ class Connection(asyncio.Protocol):
 
     def say(self, reply: Reply) -> None:
         """Answer; with the other answers of this turn."""
-        self.write(reply.to_wire())
+        if self._pumping:
+            self._said.append(reply.wire)
+        else:
+            self.transport.write(reply.wire)
 
     def write(self, octets: bytes) -> None:
         """Send; with the other answers of this turn."""
@@ -118,7 +121,7 @@ class Connection(asyncio.Protocol):
         if self.over:
             return
         self._ended = True
-        self._said.append(reply.to_wire())
+        self._said.append(reply.wire)
         self._flush()
         if not linger or self._eof:
             self.transport.close()

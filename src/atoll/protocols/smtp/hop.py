@@ -143,7 +143,7 @@ class HopSession(asyncio.Protocol):
     def end(self) -> None:
         """421 and close."""
         if not self._transport.is_closing():
-            self._transport.write(replies.SHUTTING_DOWN.to_wire())
+            self._transport.write(replies.SHUTTING_DOWN.wire)
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -166,7 +166,7 @@ class HopSession(asyncio.Protocol):
 
     def _say(self, reply: Reply) -> None:
         """Answered with the others of its transaction: a frontend that pipelines waits for the last one only."""
-        self._said.append(reply.to_wire())
+        self._said.append(reply.wire)
 
     def _flush(self) -> None:
         said, self._said = self._said, []

@@ -68,13 +68,13 @@ async def mailbox(folder: Path, engine: SqliteEngine, story: Story, chance: rand
 
     async def one(number: int) -> None:
         story.tried.add(number)
-        body = chance.randbytes(chance.choice((20, 20, 2000, 60_000))).hex()
+        body = "morning " + chance.randbytes(chance.choice((20, 20, 2000, 60_000))).hex()
         if number % 3:
-            (done,) = await store.deliver([delivery(key=b"%d" % number, message_id=f"<{number}@x>", body=f"morning {body}")])
+            (done,) = await store.deliver([delivery(key=b"%d" % number, message_id=f"<{number}@x>", body=body)])
             assert not isinstance(done, StoreError)
             uid = done.uid
         else:
-            (placed,) = await alice.append(alice.folder("INBOX"), [new(message_id=f"<{number}@x>", body=f"morning {body}")])
+            (placed,) = await alice.append(alice.folder("INBOX"), [new(message_id=f"<{number}@x>", body=body)])
             uid = placed.uid
         story.promise("stored", number)
         await _change(alice, story, number, uid)

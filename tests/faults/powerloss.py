@@ -93,13 +93,21 @@ class _File:
     def after(self, chance: random.Random, keep: str) -> bytes | None:
         content = None if self.durable is None else bytearray(self.durable)
         for _, op in self.pending:
-            if keep == "all" or (keep != "nothing" and (keep == "torn" and op.kind == "write" or chance.random() < 0.5)):
-                if op.kind == "delete":
-                    content = None
-                    continue
-                for piece in _pieces(op, chance) if keep == "torn" else (op,):
-                    content = _applied(bytearray() if content is None else content, piece)
+            if not _made_it(op, chance, keep):
+                continue
+            if op.kind == "delete":
+                content = None
+                continue
+            for piece in _pieces(op, chance) if keep == "torn" else (op,):
+                content = _applied(bytearray() if content is None else content, piece)
         return None if content is None else bytes(content)
+
+
+def _made_it(op: Op, chance: random.Random, keep: str) -> bool:
+    """Is (any of) what was not synced on the disk?"""
+    if keep == "torn" and op.kind == "write":
+        return True  # sector by sector
+    return keep == "all" or (keep != "nothing" and chance.random() < 0.5)
 
 
 def _pieces(op: Op, chance: random.Random) -> list[Op]:
@@ -137,12 +145,12 @@ class PowerLossVfs(apsw.VFS):
         with self.lock:
             self.journal.ops.append(op)
 
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
         kept = flags[0] & (apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL)
         return _Recorded(self, name, flags, os.path.basename(path) if path and kept else "")
 
-    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+    def xDelete(self, filename: str, syncdir: bool) -> None:
         super().xDelete(filename, syncdir)
         name = os.path.basename(filename)
         self.note(Op("delete", name))
@@ -160,17 +168,17 @@ class _Recorded(apsw.VFSFile):
         self._sync_folder = bool(flags[0] & logs and flags[0] & apsw.SQLITE_OPEN_CREATE)
         super().__init__("unix", name, flags)
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:
         super().xWrite(data, offset)
         if self._known:
             self._disk.note(Op("write", self._known, offset, bytes(data)))
 
-    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+    def xTruncate(self, newsize: int) -> None:
         super().xTruncate(newsize)
         if self._known:
             self._disk.note(Op("truncate", self._known, newsize))
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         begun = len(self._disk.journal)
         super().xSync(flags)
         if self._known:

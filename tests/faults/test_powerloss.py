@@ -110,7 +110,8 @@ def cuts(story: Story, chance: random.Random, count: int) -> list[int]:
     return [len(story.journal), *near, *(chance.randrange(1, len(story.journal)) for _ in range(count - 1 - len(near)))]
 
 
-async def after(folder: Path, kind: str, story: Story, seed: int, count: int) -> dict[tuple[int, str], dict[str, object]]:
+async def after(folder: Path, kind: str, story: Story, seed: int, count: int
+                ) -> dict[tuple[int, str], dict[str, object]]:
     """(cut, keep) -> broken promises."""
     chance = random.Random(seed)
     wrong = {}

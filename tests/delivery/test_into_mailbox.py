@@ -126,8 +126,8 @@ async def test_silence_after_one_of_two(site):
     assert await codes(site.deliver(2)) == [250, 451]
 
 
-@pytest.mark.parametrize("said", [b"", b"250 ok\r\n", b"250 ok\r\n250 ok\r\n", b"250 ok\r\n250 ok\r\n25", b"421 4.3.2 bye\r\n",
-                                  b"hello\r\n"])
+@pytest.mark.parametrize("said", [
+    b"", b"250 ok\r\n", b"250 ok\r\n250 ok\r\n", b"250 ok\r\n250 ok\r\n25", b"421 4.3.2 bye\r\n", b"hello\r\n"])
 async def test_connection_lost(site, said):
     def script(peer):
         peer.transport.write(said)

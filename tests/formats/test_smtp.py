@@ -142,19 +142,27 @@ def test_chunks_are_counted_not_searched(data: bytes, size: int, step: int) -> N
 # -- commands
 
 
+def outcome(text: str, parse: Callable[[str], object]) -> int | None:
+    """The code of its refusal."""
+    try:
+        parse(text)
+    except Refuse as refuse:
+        return refuse.reply.code
+    return None
+
+
 @given(st.text(max_size=60))
 def test_parsers_answer_or_refuse(text: str) -> None:
     for parse in (parse_mail, lambda t: parse_rcpt(t, utf8=True), parse_bdat):
-        try:
-            parse(text)
-        except Refuse as refuse:
-            assert refuse.reply.code in (501, 553, 555)
+        assert outcome(text, parse) in (None, 501, 553, 555)
 
 
 _atom = st.text("abcXYZ019!#$%&'*+-/=?^_`{|}~", min_size=1, max_size=10)
 _local = st.lists(_atom, min_size=1, max_size=4).map(".".join) | st.text(
-    st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), min_size=1, max_size=20).map('"{}"'.format)
-_domain = st.lists(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?", fullmatch=True), min_size=1, max_size=4).map(".".join)
+    st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), min_size=1,
+    max_size=20).map('"{}"'.format)
+_label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?", fullmatch=True)
+_domain = st.lists(_label, min_size=1, max_size=4).map(".".join)
 
 
 @given(_local, _domain)
@@ -193,8 +201,9 @@ def test_mail(text: str, found: MailFrom) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "FROM:<a@b.example>SIZE=5", "FROM:<a@b.example> SIZE=x", "FROM:<a@b.example> SIZE=-1", "FROM:<a@b.example> SIZE=5 SIZE=5",
-    "FROM:<a@b.example> BODY=9BIT", "FROM:<a@b.example> RET=ALL", "FROM:<a@b.example> ENVID=a+2", "TO:<a@b.example>",
+    "FROM:<a@b.example>SIZE=5", "FROM:<a@b.example> SIZE=x", "FROM:<a@b.example> SIZE=-1",
+    "FROM:<a@b.example> SIZE=5 SIZE=5", "FROM:<a@b.example> BODY=9BIT", "FROM:<a@b.example> RET=ALL",
+    "FROM:<a@b.example> ENVID=a+2", "TO:<a@b.example>",
     "FROM:<a@b.example> XATOLL=e30=", "FROM:<a@b.example> XID=x", "FROM:<a@b.example> SMTPUTF8=1", "FROM:<a@b.example"])
 def test_mail_refused(text: str) -> None:
     with pytest.raises(Refuse):
@@ -213,8 +222,9 @@ def test_what_is_said_inside_is_read_as_it_was_meant(local: str, domain: str, bo
     assert inside_rcpt(rcpt_line(rcpt)[5:-2]) == rcpt
 
 
-@pytest.mark.parametrize("octets", [b"", b"FROM:<>", b"FROM:<> XATOLL=", b"FROM:<> XATOLL= XID=0", b"FROM:<\xff> XATOLL= XID="
-                                    + b"0" * 32, b"FROM:<> XATOLL= XID=" + b"0" * 32 + b" X"])
+@pytest.mark.parametrize("octets", [
+    b"", b"FROM:<>", b"FROM:<> XATOLL=", b"FROM:<> XATOLL= XID=0", b"FROM:<\xff> XATOLL= XID=" + b"0" * 32,
+    b"FROM:<> XATOLL= XID=" + b"0" * 32 + b" X"])
 def test_what_nobody_of_ours_says(octets: bytes) -> None:
     with pytest.raises(Refuse):
         inside_mail(octets)
@@ -223,16 +233,16 @@ def test_what_nobody_of_ours_says(octets: bytes) -> None:
 @given(st.one_of(_local, st.text("abz.+-_", min_size=1, max_size=70)), st.one_of(_domain, st.text("ab.-", max_size=70)))
 def test_the_short_way_has_the_outcome_of_the_long_one(local: str, domain: str) -> None:
     """A parameter that says nothing (AUTH=<>, NOTIFY empty) makes the same address go the long way."""
-    def outcome(text: str, parse: Callable[[str], MailFrom | RcptTo]) -> object:
+    def whole(text: str, parse: Callable[[str], MailFrom | RcptTo]) -> object:
         try:
             return parse(text)
         except Refuse as refuse:
             return refuse.reply
 
     address = f"<{local}@{domain}>"
-    assert outcome(f"FROM:{address}", parse_mail) == outcome(f"FROM: {address}", parse_mail)
+    assert whole(f"FROM:{address}", parse_mail) == whole(f"FROM: {address}", parse_mail)
     rcpt = partial(parse_rcpt, utf8=False)
-    assert outcome(f"TO:{address}", rcpt) == outcome(f"TO: {address}", rcpt)
+    assert whole(f"TO:{address}", rcpt) == whole(f"TO: {address}", rcpt)
 
 
 @pytest.mark.parametrize(("text", "found"), [("0", Chunk(0, last=False)), ("12 LAST", Chunk(12, last=True)),
@@ -263,5 +273,4 @@ def test_what_is_no_reply(octets: bytes) -> None:
     parser = ReplyParser()
     parser.feed(octets)
     with pytest.raises(ValueError, match="reply"):
-        while parser.next() is not None:
-            pass
+        parser.next()

@@ -9,6 +9,7 @@ Fails  a queue in doubt: the role ends, the supervisor starts it anew; nothing u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 
@@ -19,7 +20,7 @@ from atoll.roles.transport_op import TransportOp
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
-from atoll.runtime.rpc import RpcClient
+from atoll.runtime.rpc import RpcClient, RpcError
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
 from atoll.transport.pipeline import Pipeline
@@ -80,6 +81,15 @@ async def main(ctx: RoleContext) -> None:
                        recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as,
                        rate=RecipientRate(ctx.clock, smtp.recipients_per_hour))
     backend.on_revoked(submit.revoke)
+    backend.on_away(submit.end_all)
+    ended: set[asyncio.Task[None]] = set()
+
+    def tell_ended(sid: str) -> None:
+        task = asyncio.create_task(_tell_ended(backend, sid))
+        ended.add(task)
+        task.add_done_callback(ended.discard)
+
+    submit.ended = tell_ended
     op = TransportOp(ctx, queue, pipeline, submit, folder / "tracking")
     loop = asyncio.get_running_loop()
     servers = [await loop.create_unix_server(relay, sock=ctx.listeners["smtp-in"]),
@@ -98,6 +108,12 @@ async def main(ctx: RoleContext) -> None:
     await queue.close()
     await tracking.close()
     await directory.close()
+
+
+async def _tell_ended(backend: Backend, sid: str) -> None:
+    """A directory that is away forgets its sessions anyway."""
+    with contextlib.suppress(RpcError):
+        await backend.ended([sid])
 
 
 if __name__ == "__main__":

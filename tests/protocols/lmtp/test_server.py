@@ -65,7 +65,7 @@ async def replies(client, count):
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 async def test_a_transaction_in_any_pieces(site, step):
     client = await site.connect()
-    data = b"MAIL FROM:<a@b.example>\r\n" + rcpt() + b"\r\n" + rcpt(BOB) + b"\r\nBDAT 8\r\nSubject:BDAT 7 LAST\r\n x\r\n\r\n."
+    data = b"\r\n".join([b"MAIL FROM:<a@b.example>", rcpt(), rcpt(BOB), b"BDAT 8", b"Subject:BDAT 7 LAST", b" x\r\n", b"."])
     for at in range(0, len(data), step):
         client.send(data[at : at + step])
         await client.writer.drain()
@@ -120,8 +120,8 @@ async def test_detail(site):
 
 
 @pytest.mark.parametrize("line", [
-    b"RCPT TO:<short@db1>", b"RCPT TO:<" + ALICE + b">", b"RCPT TO:<" + ALICE + b"> XATOLL=!", b"RCPT TO:<> XATOLL=gA==",
-    b"RCPT TO:<" + ALICE + b"> XATOLL=gA==", b"FOO", b"MAIL", b"BDAT x", b"\xff\xfe"])
+    b"RCPT TO:<short@db1>", b"RCPT TO:<" + ALICE + b">", b"RCPT TO:<" + ALICE + b"> XATOLL=!",
+    b"RCPT TO:<> XATOLL=gA==", b"RCPT TO:<" + ALICE + b"> XATOLL=gA==", b"FOO", b"MAIL", b"BDAT x", b"\xff\xfe"])
 async def test_out_of_form(site, line):
     client = await site.connect()
     await client.say(b"MAIL FROM:<>")
@@ -162,7 +162,8 @@ async def test_close_answers_what_is_under_way(site):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"\0\0\0", b"no header at all", b"\r\n" * 1000, b"Subject: \xff\xfe\r\n\r\n\n\n\r\r", b"From: a\nTo: b\n\nbare\n",
+    b"", b"\0\0\0", b"no header at all", b"\r\n" * 1000, b"Subject: \xff\xfe\r\n\r\n\n\n\r\r",
+    b"From: a\nTo: b\n\nbare\n",
     b"Content-Type: multipart/mixed; boundary=" + b"x" * 5000 + b"\r\n\r\n--x"])
 async def test_content_is_stored_octet_by_octet(site, content):
     client = await site.connect()

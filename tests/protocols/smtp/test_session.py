@@ -145,12 +145,10 @@ async def test_streamed_content_that_turns_bad_is_refused_once(office):
 
 async def test_revocation_ends_a_submission_session(office, house):
     client = await office.signed_in()
-    info = await office.backend.mailbox_of(ALICE)
-    await house.parts.register.set_password(ALICE, None) if False else None
-    from atoll.directory.client.model import Revocation
-
-    office.submit.revoke(Revocation(seq=1, user=info.user, epoch=10**6, kind="password"))
-    assert (await client.rest()) == [b"421 4.3.2 Shutting down\r\n"]
+    bobs = await office.signed_in("bob")
+    await house.parts.register.enable_mailbox(ALICE, on=False)
+    assert (await client.rest(1)) == [b"421 4.3.2 Shutting down\r\n"]
+    assert (await bobs.mail(b"\r\n", ALICE, sender=BOB)).startswith(b"250 ")
 
 
 async def test_utf8_addresses(office):

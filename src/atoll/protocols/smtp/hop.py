@@ -56,6 +56,8 @@ class HopServer:
         self.verifier = verifier
         self.may_send_as = may_send_as
         self.rate = rate
+        self.ended: Callable[[str], None] = lambda sid: None
+        """Told the session id of each signed-in session that is over."""
         self.held = 0
         self.connections: set[HopSession] = set()
         self.facts: dict[bytes, Facts] = {}
@@ -84,6 +86,11 @@ class HopServer:
             claims = connection.claims
             if claims is not None and claims.sub == revocation.user and claims.ep < revocation.epoch:
                 connection.end()
+
+    def end_all(self) -> None:
+        """The directory has been away for too long: nobody can say who may still send."""
+        for connection in list(self.connections):
+            connection.end()
 
     async def drain(self, seconds: float) -> None:
         """Take nothing new; end each connection when what is under way there is answered."""
@@ -134,6 +141,8 @@ class HopSession(asyncio.Protocol):
             self._task.cancel()
         if not self._busy:
             self._reset()
+        if self.claims is not None:
+            self._server.ended(self.claims.sid)
 
     @property
     def busy(self) -> bool:

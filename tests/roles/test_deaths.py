@@ -60,6 +60,16 @@ def test_nothing_acknowledged_is_lost(house: Island, role: str) -> None:
     watcher.logout()
 
 
+@pytest.mark.parametrize("role", ["mailbox-2", "directory", "transport", "content", "frontend-2"])
+def test_one_that_is_asked_to_stop_comes_back_as_well(house: Island, role: str) -> None:
+    pid = house.kill(role, signal.SIGTERM)  # its servers are closed in order: the sockets must stay
+    house.wait_back(role, pid)
+    bob, _ = imap_again(house, "bob")
+    with smtplib.SMTP("localhost", house.ports["smtp"], timeout=20) as client:
+        client.send_message(message("again", "bob@example.test"), "x@elsewhere.example", ["bob@example.test"])
+    bob.logout()
+
+
 def test_a_mailbox_takes_only_its_own_sessions_with_it(house: Island) -> None:
     alice, bob = imap(house, "alice"), imap(house, "bob")
     pid = house.kill("mailbox-1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from atoll.runtime import notify
-from atoll.runtime.sockets import MAX_UNIX_PATH, BindError, bind_tcp, bind_unix, make_directory
+from atoll.runtime.sockets import MAX_UNIX_PATH, BindError, bind_tcp, bind_unix, make_directory, serve_unix
 
 
 def test_a_unix_listener_has_its_mode_and_replaces_an_old_one(tmp_path: Path) -> None:
@@ -24,6 +25,16 @@ def test_a_unix_listener_has_its_mode_and_replaces_an_old_one(tmp_path: Path) ->
                 client.connect(str(path))  # it listens: nobody needs to accept yet
     finally:
         os.umask(old_umask)
+
+
+async def test_the_end_of_a_server_leaves_the_listener_and_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    ours = bind_unix(path, 0o600)
+    (await serve_unix(asyncio.Protocol, ours.dup())).close()
+    await asyncio.sleep(0.05)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))  # it waits for the next life
+    ours.close()
 
 
 def test_a_long_path_is_said() -> None:

@@ -21,6 +21,7 @@ from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
 from atoll.runtime.rpc import RpcClient, RpcError
+from atoll.runtime.sockets import serve_unix
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
 from atoll.transport.pipeline import Pipeline
@@ -91,9 +92,8 @@ async def main(ctx: RoleContext) -> None:
 
     submit.ended = tell_ended
     op = TransportOp(ctx, queue, pipeline, submit, folder / "tracking")
-    loop = asyncio.get_running_loop()
-    servers = [await loop.create_unix_server(relay, sock=ctx.listeners["smtp-in"]),
-               await loop.create_unix_server(submit, sock=ctx.listeners["submit"]),
+    servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
+               await serve_unix(submit, ctx.listeners["submit"]),
                await op.serve(ctx.listeners["op"])]
     retries = asyncio.create_task(Retries(pipeline, queue, tracking, ctx.clock).run())
     await ctx.ready()

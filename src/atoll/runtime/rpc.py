@@ -25,6 +25,7 @@ import msgspec
 from atoll.base.version import __version__
 from atoll.runtime.frames import FrameReader, frame
 from atoll.runtime.peers import Peer, peer_of
+from atoll.runtime.sockets import serve_unix
 
 MAX_IN_FLIGHT = 256
 """Requests of one connection being worked on; more wait in the socket."""
@@ -269,7 +270,7 @@ class RpcServer:
     async def serve(self, sock: socket.socket) -> asyncio.Server:
         """Accept on a bound Unix socket. Keep the Server: uvloop closes one that is collected."""
         sock.setblocking(False)
-        return await asyncio.get_running_loop().create_unix_server(lambda: Connection(self), sock=sock)
+        return await serve_unix(lambda: Connection(self), sock)
 
     def close_connections(self) -> None:
         """End every client's connection (the role stops)."""

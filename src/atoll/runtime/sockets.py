@@ -8,9 +8,11 @@ Fails  BindError with a sentence for the operator.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 BACKLOG = 4096
@@ -63,6 +65,13 @@ def bind_unix(path: Path, mode: int) -> socket.socket:
         raise BindError(f"{path}: {error.strerror}") from None
     sock.setblocking(False)
     return sock
+
+
+async def serve_unix(factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket) -> asyncio.Server:
+    """Accept on a listener of the supervisor's. Keep the Server: uvloop closes one that is collected."""
+    # From Python 3.13 on the loop would unlink the path at the end, which is not ours: the next life needs it.
+    return await asyncio.get_running_loop().create_unix_server(factory, sock=sock,  # type: ignore[call-arg]
+                                                               cleanup_socket=False)
 
 
 def make_directory(path: Path, mode: int, *, uid: int = -1, gid: int = -1) -> None:

@@ -22,6 +22,7 @@ from atoll.protocols.imap.host import Mailboxes, People
 from atoll.protocols.imap.limits import DEFAULT, SIGN_IN_SECONDS, Limits
 from atoll.protocols.imap.session import Session
 from atoll.runtime.peers import Peer
+from atoll.runtime.sockets import serve_unix
 from atoll.runtime.turns import Turns
 
 SWEEP_SECONDS = 30.0
@@ -62,7 +63,7 @@ class ImapServer:
         """Accept on a listening socket."""
         loop = asyncio.get_running_loop()
         # The Server is kept: uvloop closes one that is collected.
-        self._servers.append(await loop.create_unix_server(lambda: Session(self), sock=sock))
+        self._servers.append(await serve_unix(lambda: Session(self), sock))
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 

@@ -19,6 +19,7 @@ from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.pop3.limits import DEFAULT, Limits
 from atoll.protocols.pop3.session import Mailboxes, Session
 from atoll.runtime.peers import Peer
+from atoll.runtime.sockets import serve_unix
 
 SWEEP_SECONDS = 30.0
 
@@ -50,7 +51,7 @@ class Pop3Server:
         """Accept on a listening socket."""
         loop = asyncio.get_running_loop()
         # The Server is kept: uvloop closes one that is collected.
-        self._servers.append(await loop.create_unix_server(lambda: Session(self), sock=sock))
+        self._servers.append(await serve_unix(lambda: Session(self), sock))
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 

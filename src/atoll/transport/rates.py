@@ -33,6 +33,6 @@ class RecipientRate:
         if count + recipients > self._limit:
             return False
         if user not in self._counts and len(self._counts) >= MAX_PEOPLE:
-            self._counts = {one: old for one, old in self._counts.items() if now - old[0] < HOUR}
+            del self._counts[next(iter(self._counts))]  # the one that came first
         self._counts[user] = (start, count + recipients)
         return True

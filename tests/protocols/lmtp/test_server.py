@@ -65,7 +65,8 @@ async def replies(client, count):
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 async def test_a_transaction_in_any_pieces(site, step):
     client = await site.connect()
-    data = b"\r\n".join([b"MAIL FROM:<a@b.example>", rcpt(), rcpt(BOB), b"BDAT 8", b"Subject:BDAT 7 LAST", b" x\r\n", b"."])
+    lines = [b"MAIL FROM:<a@b.example>", rcpt(), rcpt(BOB), b"BDAT 8", b"Subject:BDAT 7 LAST", b" x\r\n", b"."]
+    data = b"\r\n".join(lines)
     for at in range(0, len(data), step):
         client.send(data[at : at + step])
         await client.writer.drain()

@@ -13,6 +13,7 @@ import base64
 import binascii
 import logging
 import re
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -28,8 +29,11 @@ from atoll.formats.smtp.reader import AUTH_LINE, End, Line, LineTooLong, Piece, 
 from atoll.formats.smtp.replies import Reply
 from atoll.mailbox import Content, Delivered, Delivery, Store, StoreCode, StoreError
 from atoll.runtime.peers import Peer, peer_of
+from atoll.runtime.sockets import serve_unix
 from atoll.transport.envelope import LmtpFacts
 
+INLINE = 512 << 10
+"""Octets that are scanned in less than a slice of 2 ms; larger messages are scanned beside the loop."""
 DELIVERED = Reply(250, "2.1.5", "Ok copies=1")
 _REFUSALS = {
     StoreCode.OVER_QUOTA: Reply(552, "5.2.2", "Mailbox full"),
@@ -53,10 +57,9 @@ class LmtpServer:
         self.connections: set[LmtpSession] = set()
         self._servers: list[asyncio.Server] = []
 
-    async def serve(self, sock: object) -> None:
+    async def serve(self, sock: socket.socket) -> None:
         """Accept on a listening Unix socket."""
-        loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_unix_server(lambda: LmtpSession(self), sock=sock))  # type: ignore[arg-type]
+        self._servers.append(await serve_unix(lambda: LmtpSession(self), sock))
 
     async def close(self) -> None:
         """No new transactions; those in flight are answered."""
@@ -181,7 +184,7 @@ class LmtpSession(asyncio.Protocol):
     async def _deliver(self, sender: bytes, targets: list[tuple[MailboxId, LmtpFacts]]) -> None:
         data = b"".join([b"Return-Path: <", sender, b">\r\n", *self._pieces])  # [RFC 5321 §4.4]
         self._pieces = []
-        content = Content(data, scan(data))
+        content = Content(data, scan(data) if len(data) <= INLINE else await asyncio.to_thread(scan, data))
         results = await self._server.store.deliver(
             [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
         if FAILPOINTS.active:

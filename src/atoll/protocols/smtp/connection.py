@@ -42,6 +42,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._eof = False
         self._ended = False
+        self.deadline = float("inf")
+        """When the client must have said its next word, by the monotonic clock."""
 
     # -- what a session adds
 
@@ -55,6 +57,10 @@ class Connection(asyncio.Protocol):
 
     def chunk_end(self, end: End) -> None:
         """The content or the chunk is whole."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """The frontend goes: say so now, or after the answer that is under way."""
         raise NotImplementedError
 
     def released(self) -> None:

@@ -10,46 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
-from collections.abc import Callable
-from pathlib import Path
 
-from atoll.base.clock import Clock
-from atoll.directory.client.signin import SignIn
 from atoll.formats.smtp import replies
-from atoll.protocols.smtp.handoff import Handoff
-from atoll.protocols.smtp.received import Stamp
 from atoll.protocols.smtp.session import Session
-from atoll.protocols.smtp.types import Kind, Limits
+from atoll.protocols.smtp.shared import Shared
+from atoll.protocols.smtp.types import Kind
 from atoll.runtime.admission import Ticket
-from atoll.runtime.metrics import Metrics
-from atoll.runtime.peers import Peer
 
 SWEEP_SECONDS = 2.0
 
 
-class SmtpFront:
-    """Makes sessions and ends the silent ones.
+class SmtpFront(Shared):
+    """Makes sessions and ends the silent ones."""
 
-    smtp_in, submit: transport's sockets. trust: is the process that listens there transport?
-    """
-
-    def __init__(self, sign_in: SignIn, smtp_in: Path, submit: Path, tls: Callable[[], ssl.SSLContext], clock: Clock, *,
-                 host: str, limits: Limits, metrics: Metrics, trust: Callable[[Peer], bool]) -> None:
-        self.sign_in = sign_in
-        self.tls = tls
-        self.clock = clock
-        self.host = host
-        self.limits = limits
-        self.metrics = metrics
-        self.relay_hops = Handoff(smtp_in, host, trust)
-        self.submit_hops = Handoff(submit, host, trust)
-        self.stamp = Stamp()
-        self.sessions: set[Session] = set()
-        self.rates: dict[str, tuple[float, int]] = {}
-        """Prefix -> (start of its minute, messages in it)."""
-        self.empty = asyncio.Event()
-        self._sweeper: asyncio.TimerHandle | None = None
+    _sweeper: asyncio.TimerHandle | None = None
 
     def relay(self, ticket: Ticket) -> Session:
         """A connection of port 25."""
@@ -68,33 +42,13 @@ class SmtpFront:
             self._sweep()
         return Session(self, ticket, kind, secure=secure)
 
-    def gone(self, session: Session) -> None:
-        """A session has ended."""
-        self.sessions.discard(session)
-        if not self.sessions:
-            self.empty.set()
-
     def _sweep(self) -> None:
         """One timer for all sessions: a deadline is a number on each."""
         now = self.clock.monotonic()
         for session in list(self.sessions):
             if session.deadline <= now:
                 session.end(replies.IDLE_TOO_LONG)
-        if len(self.rates) > 10_000:
-            self.rates = {key: rate for key, rate in self.rates.items() if now - rate[0] < 60}
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
-
-    def over_rate(self, prefix: str) -> bool:
-        """Count one message of a client prefix; is it one too many this minute?"""
-        limit = self.limits.messages_per_minute
-        if not limit:
-            return False
-        now = self.clock.monotonic()
-        start, count = self.rates.get(prefix, (now, 0))
-        if now - start >= 60:
-            start, count = now, 0
-        self.rates[prefix] = (start, count + 1)
-        return count >= limit
 
     async def drain(self, seconds: float) -> None:
         """No new transactions: each session is told 421, the busy ones when their message is answered."""

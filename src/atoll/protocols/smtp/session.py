@@ -13,7 +13,6 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from atoll.base.ids import new_id, to_text
 from atoll.formats.smtp import replies
@@ -25,13 +24,11 @@ from atoll.protocols.smtp.handoff import HopConnection, facts_word, mail_line
 from atoll.protocols.smtp.incoming import Incoming
 from atoll.protocols.smtp.received import protocol_name, received
 from atoll.protocols.smtp.sasl import Credentials, Exchange, NotSasl
+from atoll.protocols.smtp.shared import Shared
 from atoll.protocols.smtp.states import State, after
 from atoll.protocols.smtp.submission import open_submission
 from atoll.protocols.smtp.types import HopFacts, Kind
 from atoll.runtime.admission import Ticket
-
-if TYPE_CHECKING:
-    from atoll.protocols.smtp.front import SmtpFront
 
 FOREIGN = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"PATCH", b"DELETE", b"TRACE", b"PRI"})
 """Verbs of HTTP: somebody lets a browser speak to us (S033)."""
@@ -44,7 +41,7 @@ _log = logging.getLogger("atoll.smtp")
 class Session(Connection):
     """A client of port 25, 587 or 465."""
 
-    def __init__(self, front: SmtpFront, ticket: Ticket, kind: Kind, *, secure: bool) -> None:
+    def __init__(self, front: Shared, ticket: Ticket, kind: Kind, *, secure: bool) -> None:
         super().__init__()
         self._front = front
         self._limits = front.limits

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from atoll.directory.client.model import ClientFacts, Refused
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
 from atoll.protocols.smtp.handoff import HopConnection
 from atoll.protocols.smtp.sasl import Credentials
+from atoll.protocols.smtp.shared import Shared
 from atoll.protocols.smtp.types import HopFacts
 from atoll.runtime.admission import Ticket
-
-if TYPE_CHECKING:
-    from atoll.protocols.smtp.front import SmtpFront
 
 _REPLIES = {
     "credentials": replies.AUTH_FAILED,
@@ -26,7 +23,7 @@ _REPLIES = {
 }
 
 
-async def open_submission(front: SmtpFront, ticket: Ticket, found: Credentials,
+async def open_submission(front: Shared, ticket: Ticket, found: Credentials,
                           facts: HopFacts) -> tuple[HopConnection, str] | Reply:
     """(connection to transport, the address signed in as), or what to say instead."""
     client = ClientFacts(ticket.ip, ticket.port, facts.tls, facts.cipher, helo=facts.helo)

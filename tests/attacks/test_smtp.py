@@ -267,7 +267,7 @@ async def test_S022_chunks_do_not_end_early(office):
 async def test_S022_bare_line_feed_across_chunks(office, cut):
     """Without BINARYMIME a bare LF is refused, wherever the chunks are cut; a CRLF cut in two is none."""
     client = await office.connect()
-    for content, code in ((b"a\r\nb", b"250 "), (b"a\rb\n", b"550 ")):
+    for content, code in ((b"a\r\nb", b"250 "), (b"a\rb\n", b"550 "), (b"abc\r", b"550 "), (b"abc\n", b"550 ")):
         await client.envelope(ALICE)
         client.send(b"BDAT %d\r\n" % cut + content[:cut])
         assert (await client.reply()).startswith(b"250 ")

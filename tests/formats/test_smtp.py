@@ -92,6 +92,15 @@ def test_large_content_is_given_out_in_pieces_that_join_to_the_same(stream: byte
         reader_module.HOLD = hold
 
 
+@pytest.mark.parametrize("start", range(50, 80))
+def test_a_piece_never_parts_a_line_end(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "HOLD", 64)
+    content = b"y" * start + b"\r\n" + b"z" * 200 + b"\r\n"
+    data = b"DATA\r\n" + content + b".\r\n"
+    events = drive([data[at : at + 1] for at in range(len(data))])
+    assert events[1:] == [(content, "")]
+
+
 def test_a_flood_of_carriage_returns_is_not_kept() -> None:
     reader = Reader()
     reader.data()

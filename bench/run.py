@@ -77,6 +77,17 @@ def running(only: str, rows: list[Row]) -> Iterator[list[Server]]:
             server.stop()
 
 
+def quiet(servers: list[Server]) -> None:
+    """Wait until no server works any more: the search index of what was just filled in is to be caught up."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        before = [server.group.cpu() for server in servers]
+        time.sleep(0.5)
+        if all(server.group.cpu() - cpu < 0.02 for server, cpu in zip(servers, before, strict=True)):
+            return
+    print("a server does not become quiet: its figures include that work", file=sys.stderr)
+
+
 def measure(row: Row, servers: list[Server], scale: Scale, runs: int) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """op -> server -> the values of each run. The sides take turns, and who begins changes with each run."""
     sides = [s for s in servers if not row.alone or s.name == "atoll"]
@@ -85,6 +96,7 @@ def measure(row: Row, servers: list[Server], scale: Scale, runs: int) -> dict[st
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number in range(runs):
         for server in sides if number % 2 == 0 else reversed(sides):
+            quiet(sides)
             for figure in row.measure(server, scale):
                 assert isinstance(figure, Figure)
                 found.setdefault(figure.op, {}).setdefault(server.name, []).append(figure.values())
@@ -117,6 +129,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("atoll", "peer"), default="")
     parser.add_argument("--note", default="", help="kept in the result")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md also for a partial run")
+    parser.add_argument("--add", type=Path, help="an earlier result, whose other rows are taken over")
     args = parser.parse_args()
     for name in args.rows:
         if name not in names:
@@ -126,6 +139,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows = [row for row in ROWS if not args.rows or row.name in args.rows]
     result: dict[str, Any] = {**facts(args), "rows": {}, "failed": {}}
+    if args.add:
+        older = json.loads(args.add.read_text())
+        result["rows"], result["note"] = older["rows"], f"{result['note']} Other rows of {older['when']}.".strip()
+    (HERE / "results").mkdir(exist_ok=True)
+    path = HERE / "results" / (result["when"].replace(":", "") + ".json")
     with running(args.only, rows) as servers:
         for row in rows:
             if row.alone and not any(s.name == "atoll" for s in servers):
@@ -138,10 +156,9 @@ def main() -> int:
                 result["failed"][row.name] = f"{type(error).__name__}: {error}"
                 continue
             result["rows"][row.name] = found
+            path.write_text(json.dumps(result, indent=1) + "\n")
             for line in lines(row, medians(found)):
-                print(line)
-    (HERE / "results").mkdir(exist_ok=True)
-    path = HERE / "results" / (result["when"].replace(":", "") + ".json")
+                print(line, flush=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{path}", file=sys.stderr)
     if args.write or (not args.rows and not args.quick and not args.only):

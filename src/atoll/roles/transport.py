@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 
+from atoll.base.config import Config
 from atoll.delivery.into_mailbox import IntoMailbox
 from atoll.directory.client.backend import Backend
 from atoll.protocols.smtp.hop import HopServer
@@ -91,6 +92,7 @@ async def main(ctx: RoleContext) -> None:
         task.add_done_callback(ended.discard)
 
     submit.ended = tell_ended
+    ctx.on_reload(lambda config: _limits(config, relay, submit))
     op = TransportOp(ctx, queue, pipeline, submit, folder / "tracking")
     servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
                await serve_unix(submit, ctx.listeners["submit"]),
@@ -108,6 +110,12 @@ async def main(ctx: RoleContext) -> None:
     await queue.close()
     await tracking.close()
     await directory.close()
+
+
+def _limits(config: Config, *servers: HopServer) -> None:
+    """A reload changes what the next message may be."""
+    for server in servers:
+        server.limit, server.recipients = config.smtp.message_bytes, config.smtp.recipients
 
 
 async def _tell_ended(backend: Backend, sid: str) -> None:

@@ -214,6 +214,14 @@ async def test_other_domains_are_refused_with_the_reason(office):
         assert said == b"550 5.7.1 This server does not send to other domains yet: local recipients only\r\n"
 
 
+@pytest.mark.parametrize("name", ["postmaster", "Postmaster", "postmaster@example.test", "POSTMASTER@EXAMPLE.TEST"])
+async def test_postmaster_is_there(office, name):
+    """[RFC 5321 §4.5.1]"""
+    client = await office.connect()
+    assert (await client.mail(b"Subject: help\r\n\r\n", name)).startswith(b"250 ")
+    assert len(await office.held("alice")) + len(await office.held("bob")) == 1
+
+
 async def test_limits_of_messages_and_recipients(closed_office):
     office = closed_office
     office.limits = limits(messages=2, recipients=2, messages_per_minute=3)

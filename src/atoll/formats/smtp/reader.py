@@ -58,7 +58,7 @@ def line_fault(data: bytes) -> str:
 class Reader:
     """One direction of one connection."""
 
-    __slots__ = ("_at_line_start", "_buffer", "_fault", "_limit", "_mode", "_scanned", "_wanted")
+    __slots__ = ("_at_line_start", "_buffer", "_fault", "_limit", "_mode", "_scanned", "_stuffed", "_wanted")
 
     def __init__(self, limit: int = COMMAND_LINE) -> None:
         self._buffer = bytearray()
@@ -66,6 +66,7 @@ class Reader:
         self._mode = "line"
         self._wanted = 0
         self._scanned = 0
+        self._stuffed = False
         self._at_line_start = True
         self._fault = ""
 
@@ -87,7 +88,8 @@ class Reader:
 
     def data(self) -> None:
         """What comes now is the content of DATA."""
-        self._mode, self._at_line_start, self._fault, self._scanned = "data", True, "", 0
+        self._mode, self._at_line_start, self._fault = "data", True, ""
+        self._scanned, self._stuffed = 0, False
 
     def chunk(self, size: int) -> None:
         """What comes now is a chunk of that many octets."""
@@ -111,14 +113,20 @@ class Reader:
         del self._buffer[: end + 2]
         return Line(text, b"\n" in text or b"\r" in text or b"\0" in text)
 
+    def _take(self, size: int) -> bytes:
+        """The first octets, copied once."""
+        with memoryview(self._buffer) as view, view[:size] as part:
+            data = part.tobytes()
+        del self._buffer[:size]
+        return data
+
     def _octets(self) -> Piece | End | None:
         if self._wanted == 0:
             self._mode = "line"
             return End()
         if not self._buffer:
             return None
-        data = bytes(self._buffer[: self._wanted])
-        del self._buffer[: len(data)]
+        data = self._take(self._wanted)
         self._wanted -= len(data)
         return Piece(data)
 
@@ -128,7 +136,7 @@ class Reader:
             del buffer[:3]
             self._mode = "line"
             return End(self._fault)
-        end = buffer.find(_END, max(self._scanned - _HELD, 0))
+        end = self._find_end()
         if end >= 0:
             cut = end + 2
         else:
@@ -137,11 +145,21 @@ class Reader:
             if len(buffer) < HOLD:
                 return None
             cut -= buffer[cut - 1] == 13  # a CR is judged together with what follows it
-        data = bytes(buffer[:cut])
-        del buffer[:cut]
-        self._scanned = 0
+        data = self._take(cut)
+        stuffed, self._stuffed, self._scanned = self._stuffed, False, 0
         self._fault = self._fault or line_fault(data)
-        if data.startswith(b".") and self._at_line_start:
+        if self._at_line_start and data.startswith(b"."):
             data = data[1:]
         self._at_line_start = data.endswith(b"\r\n")
-        return Piece(data.replace(b"\r\n.", b"\r\n") if b"\r\n." in data else data)
+        return Piece(data.replace(b"\r\n.", b"\r\n") if stuffed else data)
+
+    def _find_end(self) -> int:
+        """Where CRLF.CRLF begins, or -1. One search serves both: for most messages the first CRLF. is the end."""
+        buffer = self._buffer
+        dot = buffer.find(b"\r\n.", max(self._scanned - _HELD, 0))
+        if dot < 0 or dot + len(_END) > len(buffer):
+            return -1
+        if buffer.startswith(b"\r\n", dot + 3):
+            return dot
+        self._stuffed = True
+        return buffer.find(_END, dot)

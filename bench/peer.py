@@ -73,6 +73,9 @@ class Peer(Server):
     def all_files(self) -> Path:
         return BASE / "mail"
 
+    def forget_cache(self, login: str, folder: str) -> None:
+        (self.folder_files(login, folder) / "dovecot.index.cache").unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Remove all mail of earlier runs."""
         shutil.rmtree(BASE / "mail", ignore_errors=True)

@@ -72,6 +72,15 @@ Measured by `make bench` (bench/run.py): Atoll in its default processes beside D
 fts-xapian, their durable defaults), on one machine, in one run, the sides taking turns; medians of the runs. Clients
 speak IMAP over TLS to both. CPU is that of all processes of the server and is the figure that survives a noisy machine:
 trust it and the ratios of one run, not absolute rates. Memory is PSS. One row alone: `bench/run.py ROW --quick`.
+
+How to read it:
+- A row begins when no server works any more, so search indexes are caught up; Dovecot's is brought up to date by a search.
+- Dovecot's index of full text makes its MOVE and EXPUNGE slow (without it: tens of thousands per second).
+- "cold": the page cache is dropped while nobody has the files open; Dovecot's own cache of envelopes is still there.
+  "first time, cold": nobody has listed the folder before.
+- IDLE: distinct mailboxes, fifty of them with an INBOX of 10,000. "told" counts from the 250 to EXISTS.
+- Accounts are made with one Argon2id hash of the default cost; Dovecot's password costs nothing.
+- On two cores the generator (its CPU is `gen`) shares the machine with the server.
 """
 
 

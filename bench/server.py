@@ -43,6 +43,9 @@ class Server:
         """The files that hold this folder: what a cold run drops from the page cache."""
         raise NotImplementedError
 
+    def forget_cache(self, login: str, folder: str) -> None:
+        """As if nobody had listed the folder before: remove what the server keeps from an earlier listing."""
+
     def evict(self, login: str, folder: str) -> None:
         """Drop a folder's files from the page cache, without touching the rest of the machine."""
         for top, _, files in os.walk(self.folder_files(login, folder)):

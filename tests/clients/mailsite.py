@@ -80,8 +80,7 @@ class Site:
     def account(self, stem: str = "user") -> Account:
         """A new mailbox with a password of its own."""
         made = Account(f"{stem}{next(NUMBER)}@{self.domain}", f"pass+word_{stem}-{next(NUMBER)}")
-        database = f"db{next(NUMBER) % 2 + 1}"
-        self.atoll("mailbox", "create", made.address, "--database", database, "--password-stdin", stdin=made.password)
+        self.atoll("mailbox", "create", made.address, "--password-stdin", stdin=made.password)
         return made
 
     def atoll(self, *words: str, stdin: str = "") -> str:

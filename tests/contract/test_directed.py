@@ -11,15 +11,15 @@ from atoll.mailbox.change_log import Told
 from atoll.mailbox.check import faults
 from atoll.mailbox.export import Importer, Piece, export
 from atoll.mailbox.tokens import FolderToken, MailboxToken, decode_folder, decode_mailbox, encode
-from atoll.sql.sqlite import SqliteEngine
 from tests.mailbox.kit import ALICES, T0
+from tests.postgres import chosen_engine
 
 from .world import World
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    made = World(SqliteEngine())
+    made = World(chosen_engine())
     yield made
     made.close()
 
@@ -145,7 +145,7 @@ def test_tokens_are_signed_and_bounded() -> None:
 
 def test_a_mailbox_moves_with_its_clients(world: World) -> None:
     """Snapshot, then "changes since N" while the source lives on; every client goes on at the target."""
-    target = World(SqliteEngine())
+    target = World(chosen_engine())
     try:
         target.run(target.store.database("db1").submit(lambda tx: tx.run("DELETE FROM mailbox")))
         target.store.database("db1").reread()

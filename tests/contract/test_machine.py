@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from atoll.mailbox import Flag
 from atoll.mailbox.tokens import OLDEST
-from atoll.sql.sqlite import SqliteEngine
 from tests.mailbox.kit import ALICES, BOB, T0
+from tests.postgres import chosen_engine
 
 from .world import PATHS, World
 
@@ -27,7 +27,7 @@ few = st.integers(1, 4)
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(SqliteEngine())
+        self.world = World(chosen_engine())
 
     # -- writers ------------------------------------------------------------------------------------------------
     @rule(path=paths, count=few, key=st.sampled_from([b"", b"a", b"b"]), age=st.integers(0, 5))

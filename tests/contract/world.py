@@ -24,7 +24,10 @@ from atoll.mailbox.tokens import OLDEST
 from atoll.mailbox.upkeep import trim_folder
 from atoll.sql import group
 from atoll.sql.engine import Engine
+from atoll.sql.postgres import PostgresEngine
+from atoll.sql.sqlite import SqliteEngine
 from tests.mailbox.kit import ALICE, ALICES, BOB, T0, Directory, StillClock, delivery
+from tests.postgres import copy as copy_of_schema
 
 T = TypeVar("T")
 PATHS = ("INBOX", "Archive", "Sent")
@@ -194,7 +197,8 @@ class World:
         self.session: Session | None = None
 
     def _store(self) -> Store:
-        return Store(self.engine, self.directory.mailbox, self.directory, clock=self.clock)
+        return Store(self.engine, self.directory.mailbox, self.directory, search_engine=SqliteEngine(),
+                     clock=self.clock)
 
     def run(self, what: Awaitable[T]) -> T:
         return self.loop.run_until_complete(what)  # type: ignore[arg-type]
@@ -317,15 +321,22 @@ class World:
 
     def back_up(self) -> None:
         target = self.folder / f"backup{len(self.backups)}"
-        self.run(backup(self.store.database("db1"), self.engine, target))
+        if isinstance(self.engine, PostgresEngine):
+            copy_of_schema(self.engine, self.store.path_of("db1"), target)
+        else:
+            self.run(backup(self.store.database("db1"), self.engine, target))
         model = {path: {uid: list(one) for uid, one in items.items()} for path, items in self.model.items()}
         self.backups.append((target, model))
 
     def restore(self, pick: int) -> None:
         if self.backups:
             source, model = self.backups[pick % len(self.backups)]
-            kept = self.run(restore_database(self.store, self.engine, "db1", source))
-            kept.unlink()
+            if isinstance(self.engine, PostgresEngine):
+                self.run(self.store.dismount("db1"))
+                copy_of_schema(self.engine, source, self.store.path_of("db1"), restored=True)
+                self.run(self.store.mount("db1", self.store.path_of("db1")))
+            else:
+                self.run(restore_database(self.store, self.engine, "db1", source)).unlink()
             self.model = {path: {uid: list(one) for uid, one in items.items()} for path, items in model.items()}
             self.reopen()
             for client in (*self.paged, self.ids):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atoll.mailbox import Store, StoreError
 from atoll.sql.sqlite import SqliteEngine
+from tests.postgres import chosen_engine
 
 from .kit import ALICES, Directory, StillClock, delivery
 
@@ -36,7 +37,7 @@ class FileDirectory(Directory):
 
 async def main(folder: Path, first: int) -> None:
     directory = FileDirectory(folder / "epochs.json")
-    store = Store(SqliteEngine(), directory.mailbox, directory, clock=StillClock())
+    store = Store(chosen_engine(), directory.mailbox, directory, search_engine=SqliteEngine(), clock=StillClock())
     await store.mount("db1", folder / "db1.sqlite")
 
     async def one(number: int) -> None:

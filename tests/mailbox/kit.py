@@ -15,6 +15,7 @@ from atoll.formats.mime import scan
 from atoll.mailbox import Content, Delivery, NewMessage, Store
 from atoll.runtime.rpc import RpcError
 from atoll.sql.sqlite import SqliteEngine
+from tests.postgres import chosen_engine
 
 ALICE, BOB, CAROL = (UserId(bytes([n]) * 16) for n in (1, 2, 3))
 ALICES, BOBS = MailboxId(b"A" * 16), MailboxId(b"B" * 16)
@@ -85,7 +86,8 @@ def delivery(mailbox: MailboxId = ALICES, path: str = "INBOX", key: bytes = b"",
 async def mounted(folder: Path, directory: Directory | None = None, clock: StillClock | None = None,
                   **options: object) -> AsyncIterator[Store]:
     directory = directory or Directory()
-    store = Store(SqliteEngine(**options), directory.mailbox, directory, clock=clock or StillClock())  # type: ignore[arg-type]
+    store = Store(chosen_engine(**options), directory.mailbox, directory, search_engine=SqliteEngine(),
+                  clock=clock or StillClock())
     await store.mount("db1", folder / "db1.sqlite")
     try:
         yield store

@@ -30,6 +30,7 @@ from atoll.mailbox.query import (
 )
 from atoll.mailbox.search.index import expression
 from atoll.mailbox.search.run import BY_UNSEEN, UNSEEN
+from tests.postgres import on_postgres, plan_on_postgres
 
 from .kit import ALICES, T0, content, new
 
@@ -37,9 +38,11 @@ WORDS = ("lazy", "fox", "foxes", "dog", "Köln", "report", "re", "x1")
 
 
 async def test_unseen_is_answered_from_its_index(store: Store, alice: Access) -> None:
-    plan = store.database("db1").reader.all(
-        f"EXPLAIN QUERY PLAN SELECT i.uid FROM item i WHERE {BY_UNSEEN} AND {UNSEEN} ORDER BY i.fid, i.uid LIMIT ?",
-        (1, 1, 1, 2, 100))
+    text = f"SELECT i.uid FROM item i WHERE {BY_UNSEEN} AND {UNSEEN} ORDER BY i.fid, i.uid LIMIT ?"
+    if on_postgres():  # with rows to choose from: in an empty table nothing is better than reading it
+        plan: object = plan_on_postgres(store.database("db1").database, text, (1, 1, 1, 2, 100))
+    else:
+        plan = store.database("db1").reader.all(f"EXPLAIN QUERY PLAN {text}", (1, 1, 1, 2, 100))
     assert "item_unseen" in str(plan)
     inbox = alice.folder("INBOX")
     await alice.append(inbox, [new() for _ in range(5)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from atoll.mailbox.query import Text
 from atoll.mailbox.upkeep import DAY_MS, GRACE_MS
 from atoll.sql import SchemaError, group
 from atoll.sql.sqlite import SqliteEngine
+from tests.postgres import chosen_engine, files_only
 
 from .kit import ALICE, ALICES, BOBS, T0, Directory, StillClock, content, delivery, mounted, new
 
@@ -35,6 +35,7 @@ async def count(store: Store, table: str) -> int:
     return int(row[0])
 
 
+@files_only
 async def test_backup_while_mail_comes_in(store: Store, alice: Access, tmp_path: Path) -> None:
     await store.deliver([delivery(message_id=f"<{n}@x>", size=4000) for n in range(200)])
     stop = asyncio.Event()
@@ -64,6 +65,7 @@ async def test_backup_while_mail_comes_in(store: Store, alice: Access, tmp_path:
     assert not list(tmp_path.glob("copy.sqlite-*"))
 
 
+@files_only
 async def test_restore_of_the_database_begins_an_epoch(store: Store, alice: Access, tmp_path: Path) -> None:
     await store.deliver([delivery(message_id=f"<{n}@x>") for n in range(3)])
     inbox = alice.folder("INBOX")
@@ -87,6 +89,7 @@ async def test_restore_of_the_database_begins_an_epoch(store: Store, alice: Acce
     assert [row.uid for row in alice.changes(fresh, before.cn).changed] == [fresh.uidnext]
 
 
+@files_only
 async def test_two_restores_of_one_backup_give_no_uid_twice(store: Store, tmp_path: Path) -> None:
     await store.deliver([delivery()])
     await backup(store.database("db1"), ENGINE, tmp_path / "copy.sqlite")
@@ -99,6 +102,7 @@ async def test_two_restores_of_one_backup_give_no_uid_twice(store: Store, tmp_pa
     assert len({uid for uid, _ in given}) == len({id_ for _, id_ in given}) == 3
 
 
+@files_only
 async def test_a_file_copied_back_by_hand_is_noticed(tmp_path: Path) -> None:
     directory = Directory()
     path = tmp_path / "db1.sqlite"
@@ -116,6 +120,7 @@ async def test_a_file_copied_back_by_hand_is_noticed(tmp_path: Path) -> None:
         assert again.id > lost.id
 
 
+@files_only
 @pytest.mark.parametrize(("folder", "by_item", "wanted"), [("", False, 3), ("Archive", False, 1), ("", True, 1)])
 async def test_one_mailbox_folder_or_item_back(store: Store, alice: Access, tmp_path: Path, folder: str, by_item: bool,
                                                wanted: int) -> None:
@@ -214,10 +219,10 @@ async def test_check_finds_and_repairs(store: Store, alice: Access, tmp_path: Pa
                                for n in range(5)])
     assert (await check(store.database("db1"))).problems == []
     writer = store.database("db1").database.writer
-    writer.script("BEGIN; UPDATE folder SET total = 77, unread = 3 WHERE name = 'INBOX';"
+    writer.script("UPDATE folder SET total = 77, unread = 3 WHERE name = 'INBOX';"
                   " DELETE FROM item_meta WHERE uid = 2; UPDATE conversation SET items = 9 WHERE conv ="
-                  " (SELECT min(conv) FROM conversation); UPDATE blob SET data = zeroblob(50), codec = 0 WHERE"
-                  " blob = 4; COMMIT")
+                  " (SELECT min(conv) FROM conversation)")
+    writer.run("UPDATE blob SET data = ?, codec = 0 WHERE blob = 4", (bytes(50),))
     report = await check(store.database("db1"), repair=True)
     kinds = {one.kind for one in report.problems}
     assert kinds == {"counter", "conversation", "number", "content"}
@@ -253,9 +258,8 @@ async def test_a_mailbox_in_another_state_takes_no_writes(store: Store, alice: A
 async def test_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     async with mounted(tmp_path):
         pass
-    raw = sqlite3.connect(tmp_path / "db1.sqlite")
-    raw.execute("UPDATE schema_version SET version = 99, min_reader = 98, min_writer = 98")
-    raw.commit()
+    raw = chosen_engine().open(tmp_path / "db1.sqlite")
+    raw.writer.run("UPDATE schema_version SET version = 99, min_reader = 98, min_writer = 98")
     raw.close()
     with pytest.raises(SchemaError):
         async with mounted(tmp_path):

@@ -8,11 +8,21 @@ Not    an ORM. Nothing outside sql/ names an engine; roles/ choose one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 Value = int | float | str | bytes | None
 Record = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Rows of a table with keys above `after` and below `before` (None: to the end) cannot be read."""
+
+    table: str
+    after: tuple[Any, ...]
+    before: tuple[Any, ...] | None
 
 
 class Reads(Protocol):
@@ -50,6 +60,9 @@ class Connection(Protocol):
 
     def begin(self) -> None:
         """A write transaction; waits for the write lock (Locked)."""
+
+    def begin_owned(self) -> int | None:
+        """A write transaction that keeps every later owner waiting until it ends; the owner row's epoch."""
 
     def begin_read(self) -> None:
         """A snapshot; end it within a second."""
@@ -93,6 +106,12 @@ class Database(Protocol):
     def structure_errors(self) -> list[str]:
         """What the engine's own check finds; from a helper thread."""
 
+    def broken_pages(self) -> list[int]:
+        """Numbers of the pages whose checksum is wrong; from a helper thread."""
+
+    def unreadable(self) -> list[Lost]:
+        """Rows that those pages hide; from a helper thread."""
+
     def size(self) -> int:
         """Octets on disk, log included."""
 
@@ -103,6 +122,8 @@ class Engine(Protocol):
     """Opens databases."""
 
     name: str
+    in_files: bool
+    """Is a database a file that can be copied? Else backup, restore and mending are the server's (Unsupported)."""
 
     def open(self, path: Path, *, create: bool = True) -> Database:
         """Takes the lock file; Broken, Locked."""
@@ -112,6 +133,12 @@ class Engine(Protocol):
 
     def copy_for_migration(self, database: Database) -> Database | None:
         """A copy to migrate on, or None when this engine changes in place (PostgreSQL)."""
+
+    def mend(self, path: Path) -> tuple[list[int], list[int]]:
+        """Put back single flipped bits in a database that nobody has open: (pages mended, pages still broken)."""
+
+    def salvage(self, source: Path, target: Path | None) -> list[Lost]:
+        """Copy every row that can still be read into a file with the schema; what cannot. From a helper thread."""
 
     def switch_in(self, old: Database, new: Database) -> Database:
         """The migrated copy takes the old one's place; what is open now."""

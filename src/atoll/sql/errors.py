@@ -7,6 +7,7 @@
       Fenced        another process has become the owner: unmount and end
       InDoubt       COMMIT did not say yes: unmount, mount again, ask by key
       SchemaError   made by a version that this one may not touch
+      Unsupported   this engine does not do that
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class Fenced(SqlError):
 
 class InDoubt(SqlError):
     """A COMMIT that neither succeeded nor is known to have failed (ISLANDS 11.6)."""
+
+
+class Unsupported(SqlError):
+    """Not with this engine: the server's own tools do it."""
 
 
 class SchemaError(SqlError):

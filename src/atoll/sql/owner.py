@@ -39,10 +39,8 @@ class Fence:
         self.epoch = epoch
 
     def begin(self) -> None:
-        """BEGIN and the check, in this order: the write lock keeps a later owner out until we end."""
-        self._connection.begin()
-        row = self._connection.one("SELECT owner_epoch FROM owner WHERE one = 1")
-        if row is None or row[0] != self.epoch:
+        """BEGIN and the check, in this order: what it locks keeps a later owner out until we end."""
+        if self._connection.begin_owned() != self.epoch:
             self._connection.rollback()
             raise Fenced(f"epoch {self.epoch} is over")
 

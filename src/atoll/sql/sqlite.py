@@ -110,6 +110,11 @@ class SqliteConnection:
     def begin(self) -> None:
         self.script("BEGIN IMMEDIATE")
 
+    def begin_owned(self) -> int | None:
+        self.begin()
+        row = self.one("SELECT owner_epoch FROM owner WHERE one = 1")
+        return int(row[0]) if row is not None else None
+
     def begin_read(self) -> None:
         self.script("BEGIN")
 
@@ -252,6 +257,7 @@ class SqliteEngine:
     """Opens files. `synchronous` and `vfs` are for the tests that cut the power."""
 
     name = "sqlite"
+    in_files = True
 
     def __init__(self, *, page_size: int = PAGE_SIZE, cache_kib: int = CACHE_KIB, synchronous: str = "FULL",
                  vfs: str | None = None, lock: bool = True) -> None:

@@ -44,6 +44,8 @@ CREATE INDEX item_blob ON item (blob);
 CREATE UNIQUE INDEX item_name ON item (fid, name) WHERE name IS NOT NULL;
 CREATE INDEX item_unseen ON item (mid, fid, uid) WHERE flags & 1 = 0;
 
+--postgresql: ALTER TABLE item SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02);
+
 -- Cold half. sort: msgpack of the keys that SORT and THREAD read; props: msgpack, NULL for most.
 CREATE TABLE item_meta (fid INTEGER NOT NULL, uid BIGINT NOT NULL, envelope BLOB NOT NULL, structure BLOB NOT NULL,
     preview TEXT NOT NULL, sort BLOB NOT NULL, props BLOB, PRIMARY KEY (fid, uid)) WITHOUT ROWID;
@@ -51,6 +53,9 @@ CREATE TABLE item_meta (fid INTEGER NOT NULL, uid BIGINT NOT NULL, envelope BLOB
 CREATE TABLE tomb (fid INTEGER NOT NULL, cn BIGINT NOT NULL, uid BIGINT NOT NULL, mid INTEGER NOT NULL,
     id BIGINT NOT NULL, received BIGINT NOT NULL, to_fid INTEGER NOT NULL, to_uid BIGINT NOT NULL, name TEXT,
     PRIMARY KEY (fid, cn)) WITHOUT ROWID;
+
+--postgresql: ALTER TABLE item_meta SET (autovacuum_vacuum_scale_factor = 0.02);
+--postgresql: ALTER TABLE tomb SET (autovacuum_vacuum_scale_factor = 0.02);
 
 -- items = live members outside hidden folders; 0 = the tombstone of a conversation. A conversation gets its row with
 -- its second member: without one it has a single item, whose own changes tell all.
@@ -68,6 +73,8 @@ CREATE TABLE blob (blob INTEGER PRIMARY KEY, digest BLOB NOT NULL, size BIGINT N
     chunks INTEGER NOT NULL, data BLOB);
 CREATE TABLE blob_chunk (blob INTEGER NOT NULL, seq INTEGER NOT NULL, codec INTEGER NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (blob, seq));
+--postgresql: ALTER TABLE blob ALTER COLUMN data SET STORAGE EXTERNAL;
+--postgresql: ALTER TABLE blob_chunk ALTER COLUMN data SET STORAGE EXTERNAL;
 -- Candidates: swept when no item names them an hour after `since`.
 CREATE TABLE blob_sweep (blob INTEGER PRIMARY KEY, since BIGINT NOT NULL);
 

@@ -43,6 +43,7 @@ class Atoll(Server):
         self.group = Group("atoll")
         self.data = BASE / "data"
         self.domain = "example.test"
+        self.process: subprocess.Popen[bytes] | None = None
         self.made: set[str] = set()
         self.hash = ""
         self.fresh = True
@@ -53,6 +54,7 @@ class Atoll(Server):
             self.data.mkdir(parents=True, mode=0o755)
             (self.data / "atoll.toml").write_text(CONFIG)
             self.fresh = False
+        self.group.open()
         began = time.monotonic()
         command = [
             str(Path(sys.executable).parent / "atoll"),
@@ -73,32 +75,31 @@ class Atoll(Server):
         }
         self.process = self.group.spawn(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=env)
         log.close()
-        self._wait_ready(began)
+        self._wait_ready(self.process, began)
         card = json.loads((self.data / "demo.json").read_text())
         self.domain, self.ports = card["domain"], dict(card["ports"])
 
-    def _wait_ready(self, began: float) -> None:
+    def _wait_ready(self, process: subprocess.Popen[bytes], began: float) -> None:
         """The ready line says that every port answers."""
-        assert self.process.stdout
-        os.set_blocking(self.process.stdout.fileno(), False)
+        assert process.stdout
+        os.set_blocking(process.stdout.fileno(), False)
         said = b""
         while b"ready" not in said.lower():
-            said += self.process.stdout.read() or b""
-            if self.process.poll() is not None or time.monotonic() - began > 60:
+            said += process.stdout.read() or b""
+            if process.poll() is not None or time.monotonic() - began > 60:
                 self.stop()
                 raise RuntimeError(f"the island is not ready:\n{said.decode()}\n{(BASE / 'log').read_text()[-3000:]}")
             time.sleep(0.01)
         self.ready_after = time.monotonic() - began
 
     def stop(self) -> None:
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
                 self.process.wait(40)
             except subprocess.TimeoutExpired:
                 pass
         self.group.end()
-        self.group = Group("atoll")
 
     def login(self, i: int | str) -> tuple[str, str]:
         return f"{name_of(i)}@{self.domain}", PASSWORD

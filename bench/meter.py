@@ -36,9 +36,16 @@ class Group:
     def __init__(self, name: str) -> None:
         self.name = f"atoll-bench-{os.getpid()}-{name}"
         self.roots: list[int] = []
-        self.path: Path | None = (V1 if V1.is_dir() else V2) / self.name
+        self.path: Path | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Make the group (again)."""
+        self.roots.clear()
+        path = (V1 if V1.is_dir() else V2) / self.name
         try:
-            self.path.mkdir()
+            path.mkdir(exist_ok=True)
+            self.path = path
         except OSError:
             self.path = None
 
@@ -119,11 +126,13 @@ class Group:
             while self.pids() and time.monotonic() < deadline and self.path:
                 time.sleep(0.05)
         if self.path:
-            try:
-                self.path.rmdir()
-            except OSError:
-                time.sleep(0.5)
-                self.path.rmdir()
+            # the kernel empties a group a moment after its last process has gone
+            for _ in range(50):
+                try:
+                    self.path.rmdir()
+                    return
+                except OSError:
+                    time.sleep(0.1)
 
 
 class Span:

@@ -60,9 +60,11 @@ class Peer(Server):
             self._wait(port)
 
     def stop(self) -> None:
-        self.group.end()
-        if self.inotify:
-            INOTIFY.write_text(self.inotify)
+        try:
+            self.group.end()
+        finally:
+            if self.inotify:
+                INOTIFY.write_text(self.inotify)
 
     def login(self, i: int | str) -> tuple[str, str]:
         return (f"u{i}@peer.test" if isinstance(i, int) else f"{i}@peer.test"), "pw"

@@ -74,7 +74,7 @@ speak IMAP over TLS to both. CPU is that of all processes of the server and is t
 trust it and the ratios of one run, not absolute rates. Memory is PSS. One row alone: `bench/run.py ROW --quick`.
 
 How to read it:
-- A row begins when no server works any more, so search indexes are caught up; Dovecot's is brought up to date by a search.
+- A row begins when no server works any more, so search indexes are caught up; a search brings Dovecot's up to date.
 - Dovecot's index of full text makes its MOVE and EXPUNGE slow (without it: tens of thousands per second).
 - "cold": the page cache is dropped while nobody has the files open; Dovecot's own cache of envelopes is still there.
   "first time, cold": nobody has listed the folder before.

@@ -73,8 +73,9 @@ def running(only: str, rows: list[Row]) -> Iterator[list[Server]]:
             server.start()
         yield servers
     finally:
-        for server in servers:
-            server.stop()
+        with contextlib.ExitStack() as stack:  # each is stopped, whatever the others' stop does
+            for server in servers:
+                stack.callback(server.stop)
 
 
 def quiet(servers: list[Server]) -> None:

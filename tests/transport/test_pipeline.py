@@ -260,3 +260,42 @@ async def test_a_hundred_messages_at_once_from_ten_connections(office, size):
     await asyncio.gather(*[one(client) for client in clients])
     assert [len(await office.held(name)) for name in ("alice", "bob")] == [100, 100]
     assert office.relay.held == 0
+
+
+async def test_a_message_that_ends_its_mailbox_process_waits_longer(office, monkeypatch):
+    from atoll.protocols.lmtp import server as lmtp
+
+    office.queue.schedule = Schedule(seconds=(0.05, 0.05, 0.05, 0.05, 0.05, 60))
+    real = lmtp.scan
+
+    def scan(data):
+        if b"poison" in data:
+            raise ValueError("as if the process died of it")
+        return real(data)
+
+    monkeypatch.setattr(lmtp, "scan", scan)
+    client = await office.connect()
+    assert (await client.mail(b"Subject: poison\r\n\r\n", BOB)).startswith(b"250 ")
+    await asyncio.sleep(1)
+    (job,) = office.queue.waiting()
+    assert job.tries == 5
+    assert job.last == "451 4.4.2 The connection was lost"
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    assert len(await office.held("bob")) == 1
+
+
+async def test_a_checkpoint_that_fails_refuses_nothing(office, monkeypatch):
+    from atoll.sql import SqlError
+    from atoll.transport import queue as module
+
+    def fail(*, restart):
+        raise SqlError("the log cannot be folded back")
+
+    monkeypatch.setattr(module, "CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr(office.queue._file, "checkpoint", fail)
+    await bob_away(office)
+    client = await office.connect()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    await office.mailboxes[2].listen()
+    await office.wait_empty()
+    assert len(await office.held("bob")) == 1

@@ -58,6 +58,10 @@ class _Transaction:
         self.timer: asyncio.TimerHandle | None = None
         self.connection: _Connection | None = None
 
+    def lost(self) -> None:
+        """Its connection went: of those without a reply nothing is known."""
+        self.replies = [replies.LOST if reply is replies.TRY_LATER else reply for reply in self.replies]
+
     def settle(self) -> None:
         """Say what became of each recipient."""
         assert self.timer is not None
@@ -108,7 +112,8 @@ class _Connection(asyncio.Protocol):
         current, self._current = self._current, None
         self._pool.lost(self)
         if current is not None:
-            current.settle()
+            current.lost()
+            current.settle()  # failpoint: none, there was no answer
 
     def send(self, current: _Transaction) -> None:
         """Begin a transaction: one write."""

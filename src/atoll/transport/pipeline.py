@@ -122,6 +122,8 @@ class Pipeline:
         if FAILPOINTS.active:
             FAILPOINTS.hit("transport.reply.before")
         done(replies.OK)
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("transport.reply.after")
 
     async def _keep(self, attempt: Attempt, done: Callable[[Reply], None]) -> None:
         """What is not in a mailbox is durable in the queue before the 250."""

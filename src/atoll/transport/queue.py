@@ -10,6 +10,7 @@ Fails  SqlError: nothing was accepted; in doubt the role ends and starts anew.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from atoll.transport.envelope import Envelope
 
 CHECKPOINT_BYTES = 16 << 20
 """Octets of messages after which the write-ahead log is folded back."""
+_log = logging.getLogger("atoll.transport.queue")
 _decode = msgspec.msgpack.Decoder(Envelope).decode
 
 
@@ -189,7 +191,10 @@ class Queue:
         done = await asyncio.shield(self._writer.submit(work))
         if self._written > CHECKPOINT_BYTES:
             self._written = 0
-            await self._writer.between(lambda: self._file.checkpoint(restart=True))
+            try:
+                await self._writer.between(lambda: self._file.checkpoint(restart=True))
+            except SqlError as error:  # what was asked for is committed all the same
+                _log.warning("checkpoint failed", extra={"f": {"error": str(error)}})
         return done or 0
 
     # -- reading

@@ -14,6 +14,7 @@ import contextlib
 import logging
 
 from atoll.base.clock import Clock
+from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
 from atoll.sql import SqlError
 from atoll.transport.pipeline import Attempt, Pipeline
@@ -21,6 +22,8 @@ from atoll.transport.queue import Job, Queue
 from atoll.transport.tracking import Tracking
 
 LONGEST_SLEEP = 60.0
+POISON_TRIES = 5
+"""Where a message that seems to end its mailbox process goes on in the schedule: a quarter of an hour."""
 _log = logging.getLogger("atoll.transport.retries")
 
 
@@ -75,7 +78,7 @@ class Retries:
                 attempt.outcomes[job.address] = Reply(554, "5.4.7", f"Tried for too long, at last: {last.text}")
                 self._tracking.event("FAIL", envelope, job.address, attempt.waiting(job.address, 0).last)
             else:
-                again.append(attempt.waiting(job.address, job.tries + 1))
+                again.append(attempt.waiting(job.address, _tries(job, attempt.outcomes[job.address])))
                 self._tracking.event("DEFER", envelope, job.address, again[-1].last)
         over = attempt.over()
         await self._queue.settle(envelope.id, over, again,
@@ -85,6 +88,12 @@ class Retries:
         schedule = self._queue.schedule
         return job.tries + 1 >= schedule.tries and \
             self._clock.now_ms() - job.envelope.received >= schedule.give_up_ms
+
+
+def _tries(job: Job, reply: Reply) -> int:
+    """A message at which the mailbox process ended twice may be why it did: it is to wait, and others with it not."""
+    again = reply.status == replies.LOST.status and job.last.startswith(f"{reply.code} {reply.status} ")
+    return max(job.tries + 1, POISON_TRIES if again else 0)
 
 
 async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: bool) -> None:

@@ -191,6 +191,8 @@ class LmtpSession(asyncio.Protocol):
             FAILPOINTS.hit("lmtp.reply.before")
         self._said += [_reply(result).wire for result in results]
         self._flush()
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("lmtp.reply.after")
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self.task = None

@@ -21,8 +21,8 @@ from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError, no_folder
 from atoll.mailbox.memory import MailboxMemory, load
 from atoll.mailbox.model import Content, Flag, Folder, NewMessage
-from atoll.mailbox.store import Store
-from atoll.sql import Connection, Engine
+from atoll.mailbox.store import Store, schema
+from atoll.sql import Connection, Engine, Unsupported, migrate
 
 STEP_PAGES = 256
 Progress = Callable[[int, int], None]
@@ -31,6 +31,7 @@ Progress = Callable[[int, int], None]
 async def backup(database: MailboxDatabase, engine: Engine, target: Path,
                  progress: Progress = lambda done, of: None) -> int:
     """The state of one moment into a new file; its size. Deliveries go on meanwhile."""
+    need_files(engine)
     partial = target.with_name(target.name + ".partial")
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(database.helper, lambda: partial.unlink(missing_ok=True))
@@ -45,6 +46,12 @@ async def backup(database: MailboxDatabase, engine: Engine, target: Path,
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.backup.after")
     return size
+
+
+def need_files(engine: Engine) -> None:
+    """Unsupported where a database is no file: its server's own tools make copies and put them back."""
+    if not engine.in_files:
+        raise Unsupported(f"databases in {engine.name} are backed up and restored by the server's tools")
 
 
 def _finish(engine: Engine, partial: Path, target: Path) -> int:
@@ -78,6 +85,7 @@ def _sync_folder(folder: Path) -> None:
 
 async def restore_database(store: Store, engine: Engine, name: str, source: Path) -> Path:
     """Put a whole database back; the live one is kept beside it, where this returns."""
+    need_files(engine)
     path = store.path_of(name)
     loop = asyncio.get_running_loop()
     fresh = path.with_name(path.name + ".restoring")
@@ -92,6 +100,63 @@ async def restore_database(store: Store, engine: Engine, name: str, source: Path
         FAILPOINTS.hit("mailbox.restore.after_switch")
     await store.mount(name, path)
     return kept
+
+
+async def rebuild_database(store: Store, engine: Engine, name: str) -> Path:
+    """A damaged database made anew, mounted or not; the damaged one is kept, where this returns. `check` with repair
+    comes next."""
+    need_files(engine)
+    path = store.path_of(name)
+    await store.dismount(name)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(None, rebuild_file, engine, path, store.clock.now_ms())
+    finally:
+        await store.mount(name, path)
+
+
+def rebuild_file(engine: Engine, path: Path, now_ms: int) -> Path:
+    """A damaged file made anew; nobody has it open. The damaged one is kept, where this returns.
+
+    Single flipped bits are put back from the page checksums, then every row that can be read is copied. As after a
+    restore: a new epoch, and clients that had seen what is lost are told.
+    """
+    fresh, copy = path.with_name(path.name + ".rebuilding"), path.with_name(path.name + ".mending")
+    kept = path.with_name(f"{path.stem}.damaged-{now_ms}{path.suffix}")
+    _forget(fresh)
+    _forget(copy)
+    _copy_file(path, copy)
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        _copy_file(log, copy.with_name(copy.name + "-wal"))
+    engine.mend(copy)
+    migrate(engine, engine.open(fresh), schema()).close()
+    engine.salvage(copy, fresh)
+    _forget(copy)
+    _whole(engine, fresh)
+    mark_restored(engine, fresh)
+    _switch(path, kept, fresh)
+    return kept
+
+
+def _forget(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _whole(engine: Engine, path: Path) -> None:
+    """Rows that a database cannot be without, if they are among the lost: counted from the others."""
+    database = engine.open(path, create=False)
+    writer = database.writer
+    writer.begin()
+    writer.run("INSERT INTO owner (one, owner_epoch, process, restored) SELECT 1, 0, '', 1"
+               " WHERE NOT EXISTS (SELECT 1 FROM owner)")
+    for counter, highest in (("mid", "SELECT max(mid) FROM mailbox"), ("fid", "SELECT max(fid) FROM folder"),
+                             ("blob", "SELECT max(blob) FROM (SELECT max(blob) AS blob FROM blob UNION ALL"
+                                      " SELECT max(blob) FROM item)")):
+        writer.run(f"INSERT INTO counter (name, next) VALUES (?, coalesce(({highest}), 0) + 1) ON CONFLICT (name)"
+                   " DO UPDATE SET next = max(next, excluded.next)", (counter,))
+    writer.commit()
+    database.close()
 
 
 def _switch(path: Path, kept: Path, fresh: Path) -> None:
@@ -114,6 +179,7 @@ class Archive:
     """A backup opened beside the live database, for reading."""
 
     def __init__(self, engine: Engine, path: Path) -> None:
+        need_files(engine)
         self._path = path
         self._database = engine.open(path, create=False)
         self.reader: Connection = self._database.reader

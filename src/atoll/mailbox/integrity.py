@@ -20,7 +20,7 @@ from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError
 from atoll.mailbox.place import sort_keys
 from atoll.mailbox.tx import Tx
-from atoll.sql import Connection, SqlError
+from atoll.sql import Connection, Lost, SqlError
 
 BATCH = 50
 MAX_PROBLEMS = 10_000
@@ -28,7 +28,7 @@ MAX_PROBLEMS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """kind: structure, content, counter, conversation, number or meta."""
+    """kind: page, lost, structure, content, counter, conversation or number."""
 
     kind: str
     where: str
@@ -53,6 +53,12 @@ async def check(database: MailboxDatabase, *, repair: bool = False) -> Report:
     report = Report()
     loop = asyncio.get_running_loop()
     helper = database.helper
+    broken = await loop.run_in_executor(helper, database.database.broken_pages)
+    for page in broken:
+        report.found("page", f"page {page}", "its checksum is wrong: it is not read any more")
+    if broken:
+        for lost in await loop.run_in_executor(helper, database.database.unreadable):
+            report.found("lost", *_stretch(lost))
     for fault in await loop.run_in_executor(helper, database.database.structure_errors):
         report.found("structure", database.name, fault)
     await _contents(database, report)
@@ -76,13 +82,22 @@ async def _contents(database: MailboxDatabase, report: Report) -> None:
             return
 
 
+def _stretch(lost: Lost) -> tuple[str, str]:
+    """Which rows a stretch of keys is, for a person."""
+    end = "the end" if lost.before is None else ", ".join(map(str, lost.before))
+    names = {"item": "messages (folder, uid)", "item_meta": "listings (folder, uid)", "blob": "contents",
+             "blob_chunk": "contents", "folder": "folders", "mailbox": "mailboxes"}
+    start = ", ".join(map(str, lost.after)) or "the start"
+    return names.get(lost.table, lost.table), f"behind {start} up to {end}"
+
+
 def _content_batch(connection: Connection, after: int) -> tuple[int, int, list[tuple[str, str]]]:
     """The next BATCH contents: (last number, how many, [(where, what)]); in the helper thread."""
     problems: list[tuple[str, str]] = []
     try:
         rows = connection.all("SELECT blob, digest FROM blob WHERE blob > ? ORDER BY blob LIMIT ?", (after, BATCH))
-    except SqlError as error:
-        return after, 0, [("contents", f"cannot be listed behind {after}: {error}")]
+    except SqlError:
+        return _one_by_one(connection, after)
     for blob, digest in rows:
         after = blob
         try:
@@ -93,6 +108,23 @@ def _content_batch(connection: Connection, after: int) -> tuple[int, int, list[t
         except SqlError as error:
             problems.append((_who(connection, blob), str(error)))
     return after, len(rows), problems
+
+
+def _one_by_one(connection: Connection, after: int) -> tuple[int, int, list[tuple[str, str]]]:
+    """The same where a page of the list itself cannot be read."""
+    problems: list[tuple[str, str]] = []
+    last = connection.one("SELECT next FROM counter WHERE name = 'blob'")
+    end = min(after + BATCH, int(last[0]) if last is not None else after)
+    for blob in range(after + 1, end + 1):
+        try:
+            row = connection.one("SELECT digest FROM blob WHERE blob = ?", (blob,))
+            if row is not None and blobs.digest_of(blobs.read(connection, blob)) != row[0]:
+                problems.append((_who(connection, blob), "the content is not what was stored"))
+        except StoreError as error:
+            problems.append((_who(connection, blob), error.detail))
+        except SqlError as error:
+            problems.append((_who(connection, blob), str(error)))
+    return end, BATCH if end > after else 0, problems
 
 
 def _who(connection: Connection, blob: int) -> str:
@@ -148,7 +180,7 @@ async def _repair(database: MailboxDatabase, report: Report) -> None:
     again = Report()
     await _rows(database, again)
     left = {(problem.kind, problem.where) for problem in again.problems}
-    report.problems = [replace(problem, repaired=problem.kind not in ("structure", "content")
+    report.problems = [replace(problem, repaired=problem.kind not in ("page", "lost", "structure", "content")
                                and (problem.kind, problem.where) not in left) for problem in report.problems]
     report.checked["recounted"] = fixed
 

@@ -9,6 +9,7 @@ Fails  RpcError.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -22,13 +23,15 @@ from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import Claims
 from atoll.formats.mime import scan
 from atoll.mailbox.access import Access
-from atoll.mailbox.backup import Archive, backup, bring_back, restore_database
+from atoll.mailbox.backup import Archive, backup, bring_back, rebuild_database, restore_database
 from atoll.mailbox.errors import StoreCode, StoreError
 from atoll.mailbox.integrity import check
 from atoll.mailbox.model import Content, Deleted
 from atoll.mailbox.store import Store
 from atoll.runtime.rpc import Call, Empty, RpcError
 from atoll.sql import Engine, SqlError
+
+log = logging.getLogger(__name__)
 
 CODES = {StoreCode.NO_FOLDER: "not_found", StoreCode.GONE: "not_found", StoreCode.EXISTS: "exists",
          StoreCode.NO_RIGHT: "denied", StoreCode.UNAVAILABLE: "temporary", StoreCode.OVER_QUOTA: "refused"}
@@ -141,7 +144,14 @@ class Operator:
 
     async def check(self, call: Call, ask: ops.DatabaseCheck) -> ops.CheckReport:
         started = time.monotonic()
+        if ask.repair and ask.database not in self._store.mounted():  # perhaps because it is damaged
+            await rebuild_database(self._store, self._engine, ask.database)
         report = await check(self._store.database(ask.database), repair=ask.repair)
+        if ask.repair and any(problem.kind == "page" for problem in report.problems):
+            kept = await rebuild_database(self._store, self._engine, ask.database)
+            log.warning("database rebuilt", extra={"f": {"database": ask.database, "damaged": kept.name}})
+            after = await check(self._store.database(ask.database), repair=True)
+            report.problems += after.problems
         return ops.CheckReport(ask.database, report.checked,
                                [ops.Problem(one.kind, one.where, one.text, one.repaired) for one in report.problems],
                                time.monotonic() - started)

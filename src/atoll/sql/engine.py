@@ -18,7 +18,7 @@ Record = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Rows of a table with keys above `after` and below `before` (None: to the end) cannot be read."""
+    """Rows of a table with keys above `after` and up to `before` (None: to the end) cannot be read."""
 
     table: str
     after: tuple[Any, ...]

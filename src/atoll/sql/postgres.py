@@ -3,8 +3,8 @@
 In     a connection string, common SQL with ? for values.
 Out    Connection, Database, Engine of engine.py.
 Spec   STORE 4 (traps) and 5 ("PostgreSQL" column); ISLANDS 4 (FOR SHARE, a notice at COMMIT, no cancel), 11.6.
-Fails  SqlError; the mapping is _mapped. A lost connection is Broken for good: the owner mounts again, because what a server
-       shows after its own restart may not be what was acknowledged (ISLANDS 4.4).
+Fails  SqlError; the mapping is _mapped. A lost connection is Broken for good: the owner mounts again, because
+       what a server shows after its own restart may not be what was acknowledged (ISLANDS 4.4).
 Not    files: no backup, no restore, no mending; those are the server's tools' (Unsupported). No cancel, ever: COMMIT is
        called from a thread that gets no signal.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,18 @@ def copy_of(text: str) -> str | None:
     return f"COPY {found[1]} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
 
 
+@dataclass(slots=True)
+class Link:
+    """What the connections of a database know of each other. lost: one of them has ended, so that the owner must mount
+    again before it writes."""
+
+    lost: bool = False
+
+
 class PostgresConnection:
     """One psycopg connection, in autocommit: transactions are begun and ended in words."""
 
-    def __init__(self, conninfo: str, schema: str, name: str) -> None:
+    def __init__(self, conninfo: str, schema: str, name: str, link: Link | None = None) -> None:
         options = " ".join(f"-c {key}={value}" for key, value in {**SETTINGS, "search_path": schema}.items())
         try:
             raw = psycopg.connect(conninfo, autocommit=True, application_name=name, options=options,
@@ -107,6 +116,7 @@ class PostgresConnection:
         raw.prepared_max = STATEMENTS
         raw.add_notice_handler(self._noticed)
         self.raw = raw
+        self._link = link or Link()
         self._cursor = raw.cursor(binary=True)
         self._words = raw.cursor()
         self._notices: list[str] = []
@@ -114,29 +124,34 @@ class PostgresConnection:
     def _noticed(self, notice: errors.Diagnostic) -> None:
         self._notices.append(f"{notice.severity}: {notice.message_primary}")
 
+    def _failed(self, error: psycopg.Error) -> SqlError:
+        if self.raw.closed:
+            self._link.lost = True
+        return _mapped(error)
+
     def all(self, text: str, values: Sequence[Value] = ()) -> list[Record]:
         try:
             return self._cursor.execute(numbered(text), values, prepare=True).fetchall()
         except psycopg.Error as error:
-            raise _mapped(error) from error
+            raise self._failed(error) from error
 
     def one(self, text: str, values: Sequence[Value] = ()) -> Record | None:
         try:
             return self._cursor.execute(numbered(text), values, prepare=True).fetchone()
         except psycopg.Error as error:
-            raise _mapped(error) from error
+            raise self._failed(error) from error
 
     def each(self, text: str, values: Sequence[Value] = ()) -> Iterator[Record]:
         try:
             yield from self.raw.cursor().stream(numbered(text), values, binary=True)
         except psycopg.Error as error:
-            raise _mapped(error) from error
+            raise self._failed(error) from error
 
     def run(self, text: str, values: Sequence[Value] = ()) -> int:
         try:
             return self._cursor.execute(numbered(text), values, prepare=True).rowcount
         except psycopg.Error as error:
-            raise _mapped(error) from error
+            raise self._failed(error) from error
 
     def many(self, text: str, rows: Iterable[Sequence[Value]]) -> None:
         rows = rows if isinstance(rows, list) else list(rows)
@@ -152,13 +167,13 @@ class PostgresConnection:
             else:
                 self._cursor.executemany(numbered(text), rows)
         except psycopg.Error as error:
-            raise _mapped(error) from error
+            raise self._failed(error) from error
 
     def script(self, text: str) -> None:
         try:
             self._words.execute(text)
         except psycopg.Error as error:
-            raise _mapped(error) from error
+            raise self._failed(error) from error
 
     def has_table(self, name: str) -> bool:
         return self.one("SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ?",
@@ -168,13 +183,15 @@ class PostgresConnection:
         self.script("BEGIN")
 
     def begin_owned(self) -> int | None:
+        if self._link.lost:
+            raise InDoubt("the server was lost")
         # FOR SHARE: a later owner's UPDATE waits for us; with a plain SELECT both would commit (ISLANDS 4)
         try:
             self._words.execute("BEGIN; SELECT owner_epoch FROM owner WHERE one = 1 FOR SHARE")
             self._words.nextset()
             row = self._words.fetchone()
         except psycopg.Error as error:
-            raise _mapped(error) from error
+            raise self._failed(error) from error
         return int(row[0]) if row is not None else None
 
     def begin_read(self) -> None:
@@ -215,14 +232,15 @@ class PostgresDatabase:
         self.path = path
         self._engine = engine
         self.schema = engine.place(path)
-        self.writer: Connection = engine.connect(path, "atoll-owner")
-        self.reader: Connection = engine.connect(path, "atoll-reader")
+        self._link = Link()
+        self.writer: Connection = engine.connect(path, "atoll-owner", self._link)
+        self.reader: Connection = engine.connect(path, "atoll-reader", self._link)
         self._helper: Connection | None = None
 
     @property
     def helper(self) -> Connection:
         if self._helper is None:
-            self._helper = self._engine.connect(self.path, "atoll-helper")
+            self._helper = self._engine.connect(self.path, "atoll-helper", self._link)
         return self._helper
 
     def log_size(self) -> int:
@@ -263,7 +281,8 @@ class PostgresDatabase:
 
     def size(self) -> int:
         row = self.reader.one("SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c"
-                              " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'", (self.schema,))
+                              " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'",
+                              (self.schema,))
         return int(row[0]) if row is not None else 0
 
     def close(self) -> None:
@@ -290,8 +309,8 @@ class PostgresEngine:
             raise Broken(f"{name!r} is no name for a schema")
         return name
 
-    def connect(self, path: Path, name: str) -> PostgresConnection:
-        return PostgresConnection(self._conninfo, self.place(path), name)
+    def connect(self, path: Path, name: str, link: Link | None = None) -> PostgresConnection:
+        return PostgresConnection(self._conninfo, self.place(path), name, link)
 
     def open(self, path: Path, *, create: bool = True) -> Database:
         database = PostgresDatabase(self, path)

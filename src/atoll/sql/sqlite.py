@@ -1,4 +1,4 @@
-"""SQLite by apsw: WAL, synchronous=FULL, 8 KiB pages.
+"""SQLite by apsw: WAL, synchronous=FULL, 4 KiB pages, each with a checksum.
 
 In     paths and common SQL.
 Out    Connection, Database, Engine of engine.py.
@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import apsw.sqlite_extra
 
-from atoll.sql.engine import Connection, Database, Record, Value
+from atoll.sql.engine import Connection, Database, Lost, Record, Value
 from atoll.sql.errors import Broken, Full, InDoubt, Locked, SqlError
+from atoll.sql.mend import CHECKSUM_BYTES, mended
+from atoll.sql.salvage import salvage
 
 PAGE_SIZE = 4096
 """A group of one to five messages writes some 16 pages to the log: with 4 KiB pages that takes 40 % less system time
@@ -28,6 +31,20 @@ STATEMENTS = 256
 BUSY_MS = 5000
 LOG_LIMIT = 64 << 20
 """What is left of the log's file after a restart."""
+
+CHECKED_VFS = "cksmvfs"
+"""SQLite's cksumvfs, a checksum at the end of each page: a flipped bit is an error when the page is read, never wrong
+mail."""
+
+
+def _install_checksums() -> None:
+    """Once in a process; the extension comes with apsw's wheel."""
+    loader = apsw.Connection(":memory:")
+    apsw.sqlite_extra.load(loader, "cksumvfs")
+    loader.close()
+
+
+_install_checksums()
 
 MAPPED: tuple[tuple[type[apsw.Error], type[SqlError]], ...] = (
     (apsw.FullError, Full),
@@ -47,11 +64,13 @@ class SqliteConnection:
     """One apsw connection."""
 
     def __init__(self, path: Path, *, page_size: int = PAGE_SIZE, cache_kib: int = CACHE_KIB,
-                 synchronous: str = "FULL", vfs: str | None = None) -> None:
+                 synchronous: str = "FULL", vfs: str = CHECKED_VFS) -> None:
         try:
             raw = apsw.Connection(str(path), statementcachesize=STATEMENTS, vfs=vfs)
             raw.set_busy_timeout(BUSY_MS)
             raw.execute(f"PRAGMA page_size={page_size}")
+            if vfs == CHECKED_VFS:
+                raw.reserve_bytes(reserve=CHECKSUM_BYTES)  # of a new file; an old one keeps what it has
             raw.execute("PRAGMA journal_mode=WAL").fetchall()
             raw.execute(f"PRAGMA synchronous={synchronous}")
             raw.execute(f"PRAGMA cache_size=-{cache_kib}")
@@ -209,7 +228,7 @@ class SqliteDatabase:
     def backup(self, target: Path, pages: int = 256) -> Iterator[tuple[int, int]]:
         try:
             source = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY, vfs=self._engine.vfs)
-            copy = apsw.Connection(str(target))
+            copy = apsw.Connection(str(target), vfs=self._engine.vfs)
             source.set_busy_timeout(BUSY_MS)
             # a read transaction pins one snapshot: writers go on in the log and the copy never has to start again
             source.execute("BEGIN; SELECT count(*) FROM sqlite_master").fetchall()
@@ -233,6 +252,13 @@ class SqliteDatabase:
             return [f"{type(error).__name__}: {error}"]
         return [str(text) for (text,) in found if text != "ok"]
 
+    def broken_pages(self) -> list[int]:
+        self._raw_helper().raw.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return broken_pages(self.path)
+
+    def unreadable(self) -> list[Lost]:
+        return salvage(self.path, None, self._engine.vfs)
+
     def size(self) -> int:
         log = Path(f"{self.path}-wal")
         return self.path.stat().st_size + (log.stat().st_size if log.exists() else 0)
@@ -253,6 +279,60 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
+_BROKEN = ("WITH RECURSIVE page (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM page WHERE (n + 2) * ?2 <= length(?1))"
+           " SELECT n FROM page WHERE verify_checksum(substr(?1, n * ?2 + 1, ?2)) = 0")
+_STRETCH = 256
+
+
+def broken_pages(path: Path) -> list[int]:
+    """Numbers (from 1) of the pages of a file whose checksum is wrong; [] when it was made without checksums.
+
+    A page that is being written meanwhile is looked at a second time. The work of a stretch is one step of the engine.
+    """
+    judge = apsw.Connection(":memory:", vfs=CHECKED_VFS)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        head = os.pread(fd, 100, 0)
+        if len(head) < 100 or head[20] != CHECKSUM_BYTES:
+            return [] if head.startswith(b"SQLite format 3\0") or not head else [1]
+        page = int.from_bytes(head[16:18], "big") if head[16:18] != b"\0\1" else 65536
+        if page < 512 or page & (page - 1):
+            return [1]
+        found: list[int] = []
+        at = 0
+        while data := os.pread(fd, page * _STRETCH, at * page):
+            for row in judge.execute(_BROKEN, (data, page)).fetchall():
+                number = at + int(row[0] or 0)
+                again = os.pread(fd, page, number * page)
+                if judge.execute("SELECT verify_checksum(?) = 0", (again,)).fetchall() == [(1,)]:
+                    found.append(number + 1)
+            at += _STRETCH
+        return found
+    finally:
+        os.close(fd)
+        judge.close()
+
+
+def mend(path: Path) -> tuple[list[int], list[int]]:
+    """Put back single flipped bits in a file that nobody has open: (pages mended, pages still broken)."""
+    done, left = [], []
+    broken = broken_pages(path)
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        page = int.from_bytes(os.pread(fd, 2, 16), "big")
+        for number in broken:
+            whole = mended(os.pread(fd, page, (number - 1) * page)) if page >= 512 else None
+            if whole is None:
+                left.append(number)
+            else:
+                os.pwrite(fd, whole, (number - 1) * page)
+                done.append(number)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return done, left
+
+
 class SqliteEngine:
     """Opens files. `synchronous` and `vfs` are for the tests that cut the power."""
 
@@ -260,7 +340,7 @@ class SqliteEngine:
     in_files = True
 
     def __init__(self, *, page_size: int = PAGE_SIZE, cache_kib: int = CACHE_KIB, synchronous: str = "FULL",
-                 vfs: str | None = None, lock: bool = True) -> None:
+                 vfs: str = CHECKED_VFS, lock: bool = True) -> None:
         self._options: dict[str, Any] = {"page_size": page_size, "cache_kib": cache_kib, "synchronous": synchronous}
         self.vfs = vfs
         self._use_lock = lock
@@ -283,6 +363,12 @@ class SqliteEngine:
 
     def schema(self, text: str) -> str:
         return text
+
+    def mend(self, path: Path) -> tuple[list[int], list[int]]:
+        return mend(path)
+
+    def salvage(self, source: Path, target: Path | None) -> list[Lost]:
+        return salvage(source, target, self.vfs)
 
     def copy_for_migration(self, database: Database) -> Database | None:
         path = database.path.with_name(database.path.name + ".migrating")

@@ -51,7 +51,8 @@ class Plan:
     def dying(self) -> set[str]:
         """Roles whose death is waited for. Of two mailbox processes each passes the same points."""
         roles = {"mailbox": "mailbox-1", "lmtp": "mailbox-1", "directory": "directory"}
-        return {roles.get(name.partition(".")[0], "transport") for name in self.armed if name != "mailbox.dismount.before"}
+        waited = [name for name in self.armed if name != "mailbox.dismount.before"]
+        return {roles.get(name.partition(".")[0], "transport") for name in waited}
 
 
 def plan(seed: int) -> Plan:
@@ -109,7 +110,7 @@ def died(island: Island) -> set[str]:
 
 
 def read_all(island: Island, ledger: Ledger) -> None:
-    """Every mailbox, again and again until nothing acknowledged is missing and the queue is empty, or it is too late."""
+    """Every mailbox, again and again until nothing acknowledged is missing and the queue is empty, or too late."""
     deadline = time.monotonic() + BACK_SECONDS
     while True:
         empty = queued(island) == 0

@@ -56,6 +56,11 @@ class Session:
                 return whole[:-2]
             whole += self._file.read(int(literal[1]))
 
+    def until_the_end(self) -> None:
+        """Read until the connection ends: OSError."""
+        while True:
+            self.response()
+
     def send(self, command: str) -> bytes:
         """Write a command; its tag."""
         self._tag += 1

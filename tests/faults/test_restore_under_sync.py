@@ -97,8 +97,7 @@ def restored(island: Island, backup: str, name: str) -> Postman:
         atoll(island, "database", "restore", "db1", backup, "--yes")
         done = time.monotonic()
         with pytest.raises(OSError, match="ended"):
-            while True:
-                idle.response()
+            idle.until_the_end()
         time.sleep(0.3)
     after = {subject for subject, moment in postman.acknowledged.items() if moment > done}
     assert len(after) > 3

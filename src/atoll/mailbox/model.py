@@ -262,6 +262,8 @@ class Changes:
     cn: int
     changed: list[Row]
     vanished: list[int]
+    whole: bool = False
+    """The log did not reach back: `changed` is everything, and may hold what the asker had seen vanish."""
 
 
 @dataclass(frozen=True, slots=True)

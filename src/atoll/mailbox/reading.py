@@ -135,14 +135,15 @@ def changes(database: MailboxDatabase, view: MailboxMemory, fid: int, since: int
         if now is None:
             raise no_folder()
         cn = max(now.cn_high, _own_high(reader, fid, own))
-        if reaches(view, now.trim_cn, since):
+        reached = reaches(view, now.trim_cn, since)
+        if reached:
             changed = _changed(reader, fid, since, own)
             vanished = _vanished(reader, fid, since, known)
         else:
             changed = _all(reader, fid, own)
             uids = database.maps.at(fid, now)
             vanished = [uid for uid in known if uid not in uids] if known is not None else []
-    return Changes(cn, changed, vanished)
+    return Changes(cn, changed, vanished, whole=not reached)
 
 
 def look(database: MailboxDatabase, view: MailboxMemory, fid: int, since: int, uids: UidMap,

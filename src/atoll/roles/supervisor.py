@@ -46,7 +46,7 @@ from atoll.runtime.peers import Peer
 from atoll.runtime.probe import probe
 from atoll.runtime.role import prepare_process
 from atoll.runtime.rpc import Call, Empty, RpcServer
-from atoll.runtime.sockets import BindError, make_directory
+from atoll.runtime.sockets import BindError, listen_again, make_directory
 from atoll.runtime.status import MAX_HEAD, Answer, StatusServer
 from atoll.runtime.tls import BadCertificate, read_pair
 
@@ -200,6 +200,7 @@ class Supervisor:
                 code = -1
                 _log.error("role not started", extra={"f": {"of": role.name, "error": error.strerror}})
             role.up.clear()
+            listen_again(role.sockets.values())
             if self.stopping.is_set():
                 return
             if self._single:

@@ -12,7 +12,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 BACKLOG = 4096
@@ -71,7 +71,15 @@ async def serve_unix(factory: Callable[[], asyncio.BaseProtocol], sock: socket.s
     """Accept on a listener of the supervisor's. Keep the Server: uvloop closes one that is collected."""
     # From Python 3.13 on the loop would unlink the path at the end, which is not ours: the next life needs it.
     return await asyncio.get_running_loop().create_unix_server(factory, sock=sock,  # type: ignore[call-arg]
-                                                               cleanup_socket=False)
+                                                               backlog=BACKLOG, cleanup_socket=False)
+
+
+def listen_again(sockets: Iterable[socket.socket]) -> None:
+    """Be the process that listens on these once more (SO_PEERCRED): who connects to a dead role's Unix socket finds
+    us, whom every role trusts, and waits for its next life in the backlog."""
+    for sock in sockets:
+        if sock.family == socket.AF_UNIX:
+            sock.listen(BACKLOG)
 
 
 def make_directory(path: Path, mode: int, *, uid: int = -1, gid: int = -1) -> None:

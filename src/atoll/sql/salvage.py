@@ -26,7 +26,7 @@ def salvage(source: Path, target: Path | None, vfs: str) -> list[Lost]:
     """Fill `target` from `source`; None: only say what is lost. Runs in a helper thread."""
     try:
         damaged = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs)
-        names = [name for (name,) in damaged.execute(
+        names = [str(name) for (name,) in damaged.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
             " AND name <> 'schema_version' ORDER BY name").fetchall()]
     except apsw.Error as error:
@@ -53,8 +53,8 @@ class _Table:
         self._damaged = damaged
         self._fresh = fresh
         self._name = name
-        columns = damaged.execute(f'PRAGMA table_info("{name}")').fetchall()
-        keys = sorted((column[5], column[1], column[2]) for column in columns if column[5])
+        columns: list[tuple[Any, ...]] = damaged.execute(f'PRAGMA table_info("{name}")').fetchall()
+        keys = sorted((column[5], column[1], str(column[2])) for column in columns if column[5])
         self._keys = [str(key) for _, key, _ in keys]
         self._numeric = all("INT" in kind for _, _, kind in keys)
         self._places = [[column[1] for column in columns].index(key) for key in self._keys]

@@ -161,7 +161,7 @@ def changes(access: Access, folder: Folder, uids: UidMap, modseq: int, asked: Ra
     known = UidMap((low, high - low + 1) for low, high in pairs)
     found = access.changes(folder, modseq, known)
     return sorted(found.vanished), [(row, seq) for row in found.changed
-                                    if (seq := uids.seq(row[0])) and known.seq(row[0])]
+                                    if (seq := uids.seq(row[0])) and (found.whole or known.seq(row[0]))]
 
 
 def _first_difference(uids: UidMap, seqs: Ranges, known: Ranges) -> int:

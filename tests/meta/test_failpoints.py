@@ -35,7 +35,6 @@ REPLIES = {
 }
 """Where somebody is told that it is done, or something is done for others: file -> how that is written."""
 WAITING = {
-    ("delivery/into_mailbox.py", "connection_lost", "reply"),
     ("directory/server/database.py", "open_database", "commit"),
     ("mailbox/backup.py", "_copy_file from rebuild_database", "fsync"),
     ("mailbox/backup.py", "_switch from rebuild_database", "switch"),

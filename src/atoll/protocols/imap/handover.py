@@ -77,7 +77,7 @@ class ClientEnd(asyncio.Protocol):
 class BackendEnd(asyncio.Protocol):
     """The mailbox process's side: first its greeting and its answer to our token, then a splice."""
 
-    __slots__ = ("_boundary", "_client", "_tag", "_words", "opened", "said_bye", "transport")
+    __slots__ = ("_boundary", "_client", "_tag", "_words", "denied", "opened", "said_bye", "transport")
 
     def __init__(self, tag: bytes, opened: asyncio.Future[bool]) -> None:
         self.opened: asyncio.Future[bool] | None = opened
@@ -86,6 +86,7 @@ class BackendEnd(asyncio.Protocol):
         self._words: bytearray | None = bytearray()
         self._client: ClientEnd | None = None
         self._boundary = Boundary()
+        self.denied = False  # it answered that this person may not open this mailbox
         self.said_bye = False  # its last words were a BYE: nothing is to be added
 
     @property
@@ -108,6 +109,7 @@ class BackendEnd(asyncio.Protocol):
         greeting = words.find(b"\r\n")
         answer = words.find(b"\r\n", greeting + 2) if greeting >= 0 else -1
         if answer >= 0 or len(words) > MAX_BACKEND_WORDS:
+            self.denied = words.startswith(self._tag + b" NO [AUTHORIZATIONFAILED]", greeting + 2)
             self._answer(answer >= 0 and words.startswith(self._tag + b" OK ", greeting + 2))
 
     def _answer(self, ok: bool) -> None:

@@ -363,6 +363,8 @@ class PreAuth(asyncio.Protocol):
             raise
         if not opened:
             backend.abort()
+            if backend.denied:
+                raise Refused("authorization", "This mailbox may not be opened")
             return None
         return backend
 

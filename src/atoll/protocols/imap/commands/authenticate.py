@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from atoll.base.ids import MailboxId, UserId
+from atoll.mailbox import StoreError
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands import capability
 from atoll.protocols.imap.errors import No
@@ -27,6 +28,12 @@ def parse(cur: Cursor) -> bytes:
 
 async def run(session: Session, token: bytes, tag: bytes) -> Ok:
     claims = session.sign_in(token)
-    session.access = await session.server.store.open(MailboxId(claims.mbx), UserId(claims.sub), scope=claims.scp)
+    try:
+        access = await session.server.store.open(MailboxId(claims.mbx), UserId(claims.sub), scope=claims.scp)
+    except StoreError as error:
+        if error.temporary:
+            raise
+        raise No("AUTHORIZATIONFAILED", "This mailbox may not be opened") from None  # the authzid's
+    session.access = access
     session.claims = claims
     return Ok("Signed in", "CAPABILITY " + capability.text(session))

@@ -18,7 +18,7 @@ from atoll.protocols.imap.wire.errors import Bad
 _ATOM = re.compile(rb"[^\x00-\x20(){%*\"\\\]\x7f-\xff]+")
 _ASTRING = re.compile(rb"[^\x00-\x20(){%*\"\\\x7f-\xff]+")
 _LIST_MAILBOX = re.compile(rb"[^\x00-\x20(){\"\\\x7f]+")
-_TAG = re.compile(rb"[^\x00-\x20(){%*\"\\\]\x7f-\xff+]{1,64}")
+_TAG = re.compile(rb"[^\x00-\x20(){%*\"\\\x7f-\xff+]{1,64}")  # [RFC 9051 §9] "]" may stand in it
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n\x00]|\\["\\])*)"')
 _LITERAL = re.compile(rb"(~?)\{(\d{1,20})\+?\}\r\n")
 _NUMBER = re.compile(rb"\d{1,19}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 _LITERAL = re.compile(rb"(~?)\{([^{}\r\n]{0,40})\Z")
 _NUMBER = re.compile(rb"(\d{1,20})(\+?)\Z")
-_TAG = re.compile(rb"[^\x00-\x20(){%*\"\\\]\x7f-\xff+]{1,64}")
+_TAG = re.compile(rb"[^\x00-\x20(){%*\"\\\x7f-\xff+]{1,64}")  # [RFC 9051 §9] "]" may stand in it
 _FORBIDDEN = re.compile(rb"[\r\n\x00]")
 _HEAD = 66
 """Enough to see a tag and what follows it."""

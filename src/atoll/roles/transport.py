@@ -16,6 +16,7 @@ import os
 from atoll.base.config import Config
 from atoll.delivery.into_mailbox import IntoMailbox
 from atoll.directory.client.backend import Backend
+from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.smtp.hop import HopServer
 from atoll.roles.transport_op import TransportOp
 from atoll.runtime.paths import DataPaths, RunPaths
@@ -56,7 +57,7 @@ async def main(ctx: RoleContext) -> None:
     directory = RpcClient(paths.backend)
     backend = Backend(directory, ctx.clock)
     backend.start()
-    verifier = await backend.verifier(ctx.instance, "submit")
+    await backend.audience(ctx.instance)
 
     def in_doubt(error: SqlError) -> None:
         log.error("the queue is in doubt", extra={"f": {"error": str(error)}})
@@ -75,24 +76,7 @@ async def main(ctx: RoleContext) -> None:
     pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
                         host=ctx.config.island.host)
     ctx.metrics.gauge("queue_recipients", queue.depth)
-    smtp = ctx.config.smtp
-    admit = lambda peer: ctx.is_role(peer.pid, "frontend")  # noqa: E731 -- one line, used twice
-    relay = HopServer(pipeline.accept, ctx.clock, admit=admit, host=ctx.config.island.host, limit=smtp.message_bytes,
-                      recipients=smtp.recipients)
-    submit = HopServer(pipeline.accept, ctx.clock, admit=admit, host=ctx.config.island.host, limit=smtp.message_bytes,
-                       recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as,
-                       rate=RecipientRate(ctx.clock, smtp.recipients_per_hour))
-    backend.on_revoked(submit.revoke)
-    backend.on_away(submit.end_all)
-    ended: set[asyncio.Task[None]] = set()
-
-    def tell_ended(sid: str) -> None:
-        task = asyncio.create_task(_tell_ended(backend, sid))
-        ended.add(task)
-        task.add_done_callback(ended.discard)
-
-    submit.ended = tell_ended
-    ctx.on_reload(lambda config: _limits(config, relay, submit))
+    relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
     op = TransportOp(ctx, queue, pipeline, submit, folder / "tracking")
     servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
                await serve_unix(submit, ctx.listeners["submit"]),
@@ -112,10 +96,35 @@ async def main(ctx: RoleContext) -> None:
     await directory.close()
 
 
-def _limits(config: Config, *servers: HopServer) -> None:
-    """A reload changes what the next message may be."""
-    for server in servers:
-        server.limit, server.recipients = config.smtp.message_bytes, config.smtp.recipients
+def _hops(ctx: RoleContext, pipeline: Pipeline, backend: Backend,
+          verifier: TokenVerifier) -> tuple[HopServer, HopServer]:
+    """The servers of smtp-in and submit."""
+    smtp, host = ctx.config.smtp, ctx.config.island.host
+
+    def admit(peer: Peer) -> bool:
+        return ctx.is_role(peer.pid, "frontend")
+
+    relay = HopServer(pipeline.accept, ctx.clock, admit=admit, host=host, limit=smtp.message_bytes,
+                      recipients=smtp.recipients)
+    submit = HopServer(pipeline.accept, ctx.clock, admit=admit, host=host, limit=smtp.message_bytes,
+                       recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as,
+                       rate=RecipientRate(ctx.clock, smtp.recipients_per_hour))
+    backend.on_revoked(submit.revoke)
+    backend.on_away(submit.end_all)
+    telling: set[asyncio.Task[None]] = set()
+
+    def tell_ended(sid: str) -> None:
+        task = asyncio.create_task(_tell_ended(backend, sid))
+        telling.add(task)
+        task.add_done_callback(telling.discard)
+
+    def reload(config: Config) -> None:
+        for server in (relay, submit):
+            server.limit, server.recipients = config.smtp.message_bytes, config.smtp.recipients
+
+    submit.ended = tell_ended
+    ctx.on_reload(reload)
+    return relay, submit
 
 
 async def _tell_ended(backend: Backend, sid: str) -> None:

@@ -2,7 +2,7 @@
 
 In     [--seconds N] [--jobs N] [--planted] [--keep] [TARGET ...]; none: all targets. N seconds each, 60 by default.
 Out    one line a target: runs, coverage, size of the corpus. tests/fuzz/corpus/TARGET/ are the seeds, which make test
-       replays; .cache/fuzz/TARGET/ is what grew from them. --keep: what adds coverage of it is taken over into the seeds.
+       replays; .cache/fuzz/TARGET/ is what grew from them. --keep: what of it adds coverage becomes a seed.
 Fails  1 when something is found: the input is in tests/fuzz/corpus/TARGET/crash-..., so that make test fails until the
        parser is mended. --planted: the other way round, 1 when a planted bug is not found (from nothing, in N seconds).
 """
@@ -59,8 +59,9 @@ def fuzz(name: str, seconds: int, *, keep: bool) -> bool:
     done = run(name, [f"-max_total_time={seconds}", f"-artifact_prefix={seeds}/", *words(name), str(grown), str(seeds)])
     executed = re.findall(r"Done (\d+) runs", done.stderr)
     coverage = re.findall(r"cov: (\d+) ", done.stderr)
-    print(f"{name:18} {executed[-1] if executed else 'stopped':>9} runs  coverage {coverage[-1] if coverage else '?':>5}"
-          f"  corpus {len(list(grown.iterdir())):>5}  {'nothing found' if done.returncode == 0 else 'FOUND'}", flush=True)
+    said = "nothing found" if done.returncode == 0 else "FOUND"
+    print(f"{name:18} {executed[-1] if executed else '?':>9} runs  coverage {coverage[-1] if coverage else '?':>5}"
+          f"  corpus {len(list(grown.iterdir())):>5}  {said}", flush=True)
     if done.returncode:
         print(done.stderr[-4000:], flush=True)
     elif keep:

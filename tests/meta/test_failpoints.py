@@ -46,6 +46,7 @@ WAITING = {
     ("mailbox/search/index.py", "_made from __init__", "commit"),
     ("mailbox/search/index.py", "_made from rebuild", "commit"),
     ("mailbox/search/index.py", "forget_blobs", "commit"),
+    ("mailbox/search/index.py", "forget_mailbox from born", "commit"),
     ("protocols/imap/session.py", "_answer from _idle_over", "reply"),
     ("protocols/imap/session.py", "_answer from data_received", "reply"),
     ("protocols/pop3/session.py", "_update from module", "reply"),

@@ -1,10 +1,10 @@
 """Keeps the index behind the change log, never in front of a delivery.
 
 In     notices of commits; items by id (birth number) from the reader.
-Out    documents, in batches; catch_up(guid) before a search.
+Out    documents, in rounds over all mailboxes that are behind; catch_up(guid) before a search.
 Spec   ARCHITECTURE "Search": fed in batches from the change log, caught up for the asked mailbox.
 Fails  a broken index is thrown away and built again.
-Not    urgent: while the writer has work, a batch waits between its slices.
+Not    urgent: while the writer has work, a round waits between its slices, unless a search waits for it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,27 @@ from atoll.mailbox import blobs
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError, unavailable
 from atoll.mailbox.model import Notice
-from atoll.mailbox.search.index import Document, SearchIndex, docid, folded
+from atoll.mailbox.search.index import Document, SearchIndex, blob_of, docid, folded
 from atoll.sql import SqlError
 
 BATCH = 512
-"""Messages of one transaction of the index: with 64 each costs half as much again (more segments to merge)."""
+"""Messages of one transaction of the index, whosever they are: one by one they cost four times as much each, in
+batches of 64 half as much again (more segments to merge)."""
 BATCH_OCTETS = 4 << 20
 LARGE = 256 << 10
 """Contents above this are read and parsed in a helper thread."""
 MAX_TEXT = 2 << 20
 """Characters of one document's body that are indexed."""
 SLICE = 0.002
-GATHER = 0.25
+GATHER = 1.0
 """Seconds over which new mail is gathered into one batch of the background."""
 POLITE = 0.01
 """Seconds that a background slice waits while the writer has work."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_Share = tuple[MailboxId, int, list[tuple[int, int, int]]]
+"""What one mailbox has in a batch: (mailbox, mid, [(id, docid, size)])."""
 
 
 class SearchFeed:
@@ -50,7 +53,8 @@ class SearchFeed:
         self.index = index
         self._thread = ThreadPoolExecutor(1, f"search-{database.name}")
         self._behind: dict[MailboxId, None] = {}
-        self._locks: dict[MailboxId, asyncio.Lock] = {}
+        self._lock = asyncio.Lock()
+        self._searches = 0
         self._done: dict[MailboxId, int] = {}
         self._wake = asyncio.Event()
         self._stop = database.listen(None, self._noticed)
@@ -81,13 +85,14 @@ class SearchFeed:
             # Few large transactions cost a fraction of many small ones; a search does not wait for this one.
             await asyncio.sleep(GATHER)
             behind, self._behind = self._behind, {}
-            for guid in behind:
-                try:
-                    await self.catch_up(guid, polite=True)
-                except (StoreError, SqlError, OSError) as error:
-                    log.warning("search index: %s", type(error).__name__,
-                                extra={"f": {"database": self._database.name, "error": str(error)}})
-                    await self._repair(error)
+            try:
+                while behind:
+                    behind = await self._round(behind)
+            except (StoreError, SqlError, OSError) as error:
+                log.warning("search index: %s", type(error).__name__,
+                            extra={"f": {"database": self._database.name, "error": str(error)}})
+                self._behind = behind | self._behind
+                await self._repair(error)
 
     async def _repair(self, error: Exception) -> None:
         if isinstance(error, SqlError) and not self._database.closed:
@@ -97,49 +102,106 @@ class SearchFeed:
                 self._behind[guid] = None
         await asyncio.sleep(1)
 
-    async def catch_up(self, guid: MailboxId, *, polite: bool = False) -> None:
+    async def catch_up(self, guid: MailboxId) -> None:
         """Return when everything committed before this call is indexed."""
-        lock = self._locks.setdefault(guid, asyncio.Lock())
-        async with lock:
-            view = self._database.view(guid)
-            mid = view.mid
-            if guid not in self._done:
-                self._done[guid] = await self.call(lambda: self.index.born(mid, guid))
-            while True:
-                rows = self._database.reader.all("SELECT id, blob, size FROM item WHERE mid = ? AND id > ?"
-                                                 " ORDER BY id LIMIT ?", (mid, self._done[guid], BATCH))
-                if not rows:
-                    break
-                await self._batch(guid, mid, rows, polite=polite)
-        if not lock.locked():
-            self._locks.pop(guid, None)
+        mid = self._database.view(guid).mid
+        last = self._database.reader.one("SELECT max(id) FROM item WHERE mid = ?", (mid,))
+        newest = (last[0] if last is not None else None) or 0
+        self._searches += 1
+        try:
+            while self._done.get(guid, -1) < newest and await self._round({guid: None}):
+                pass
+        finally:
+            self._searches -= 1
 
-    async def _batch(self, guid: MailboxId, mid: int, rows: list[tuple[int, int, int]], *, polite: bool) -> None:
-        wanted = await self.call(lambda: self.index.missing([docid(mid, blob) for _, blob, _ in rows]))
-        todo = set(wanted)
+    async def _round(self, behind: dict[MailboxId, None]) -> dict[MailboxId, None]:
+        """One batch out of these mailboxes; those that have more, the ones not looked at first."""
+        async with self._lock:
+            batch, untouched = await self._gather(behind)
+            if not batch:
+                return {}
+            wanted = await self.call(lambda: self.index.missing([number for _, _, items in batch
+                                                                 for _, number, _ in items]))
+            documents, marks, more = await self._documents(batch, set(wanted))
+            await self.call(lambda: self.index.add(documents, [(mid, guid, born) for guid, mid, born in marks]))
+            self._done.update((guid, born) for guid, _, born in marks)
+            self.indexed += len(documents)
+        return untouched | more
+
+    async def _gather(self, behind: dict[MailboxId, None]) -> tuple[list[_Share], dict[MailboxId, None]]:
+        """What is next of each mailbox, together at most BATCH items; mailboxes for which there was no room."""
+        await self._learn([guid for guid in behind if guid not in self._done])
+        batch: list[_Share] = []
+        untouched = dict(behind)
+        room = BATCH
+        started = time.perf_counter()
+        for guid in behind:
+            del untouched[guid]
+            if guid not in self._done:  # no longer there
+                continue
+            mid = self._database.view(guid).mid
+            rows = self._database.reader.all("SELECT id, blob, size FROM item WHERE mid = ? AND id > ?"
+                                             " ORDER BY id LIMIT ?", (mid, self._done[guid], room))
+            if rows:
+                batch.append((guid, mid, [(id_, docid(mid, blob), size) for id_, blob, size in rows]))
+                room -= len(rows)
+            if not room:
+                break
+            started = await self._breathe(started)
+        return batch, untouched
+
+    async def _learn(self, guids: list[MailboxId]) -> None:
+        """How far these are indexed."""
+        mids = {}
+        for guid in guids:
+            try:
+                mids[guid] = self._database.view(guid).mid
+            except StoreError as error:
+                if self._database.closed:
+                    raise
+                log.warning("not indexed", extra={"f": {"mailbox": guid.hex(), "error": error.detail}})
+        if mids:
+            self._done.update(await self.call(lambda: {guid: self.index.born(mid, guid)
+                                                       for guid, mid in mids.items()}))
+
+    async def _documents(self, batch: list[_Share], todo: set[int]) -> tuple[
+            list[Document], list[tuple[MailboxId, int, int]], dict[MailboxId, None]]:
+        """Documents, (mailbox, mid, how far it is indexed with them), mailboxes that may have more."""
         documents: list[Document] = []
+        marks: list[tuple[MailboxId, int, int]] = []
         octets = 0
         started = time.perf_counter()
-        born = self._done[guid]
-        for id_, blob, size in rows:
-            number = docid(mid, blob)
-            if number in todo:
-                todo.discard(number)
-                documents.append(await self._document(number, blob, size))
-                octets += size
-            born = id_
+        for guid, mid, items in batch:
             if octets > BATCH_OCTETS:
                 break
-            if time.perf_counter() - started > SLICE:
-                if polite and self._database.writer.busy:
-                    await asyncio.sleep(POLITE)
-                await self._database.turns.take()
-                started = time.perf_counter()
-        await self.call(lambda: self.index.add(mid, guid, documents, born))
-        self._done[guid] = born
-        self.indexed += len(documents)
+            for id_, number, size in items:
+                if number in todo:
+                    todo.discard(number)
+                    documents.append(await self._document(number, size))
+                    octets += size
+                born = id_
+                started = await self._breathe(started)
+                if octets > BATCH_OCTETS:
+                    break
+            marks.append((guid, mid, born))
+        full = sum(len(items) for _, _, items in batch) >= BATCH
+        done = {guid: born for guid, _, born in marks}
+        more = {guid: None for guid, _, items in batch if done.get(guid) != items[-1][0]}
+        if full:
+            more[batch[-1][0]] = None
+        return documents, marks, more
 
-    async def _document(self, number: int, blob: int, size: int) -> Document:
+    async def _breathe(self, started: float) -> float:
+        """After a slice: the others' turn."""
+        if time.perf_counter() - started < SLICE:
+            return started
+        if self._database.writer.busy and not self._searches:
+            await asyncio.sleep(POLITE)
+        await self._database.turns.take()
+        return time.perf_counter()
+
+    async def _document(self, number: int, size: int) -> Document:
+        blob = blob_of(number)
         try:
             if size > LARGE:
                 data = await self._read_large(blob, size)

@@ -64,6 +64,10 @@ def docid(mid: int, blob: int) -> int:
     return mid << BLOB_BITS | blob
 
 
+def blob_of(number: int) -> int:
+    return number & _BLOB_MASK
+
+
 def folded(text: str) -> str:
     """How exact substrings are compared: compatibility-neutral (NFC) and without case."""
     return unicodedata.normalize("NFC", text).casefold()
@@ -133,8 +137,8 @@ class SearchIndex:
         return self._list("SELECT json_group_array(j.value) FROM json_each(?) j WHERE NOT EXISTS"
                           " (SELECT 1 FROM doc d WHERE d.docid = j.value)", (_json(docids),))
 
-    def add(self, mid: int, guid: bytes, documents: Sequence[Document], born: int) -> None:
-        """One batch, and how far the mailbox is indexed with it."""
+    def add(self, documents: Sequence[Document], marks: Sequence[tuple[int, bytes, int]]) -> None:
+        """One batch, and how far each of its mailboxes is indexed with it: (mid, guid, born)."""
         writer = self._database.writer
         writer.begin()
         try:
@@ -142,8 +146,8 @@ class SearchIndex:
                 packed = msgspec.json.encode(documents).decode()
                 writer.run(_ADD_DOCS, (packed,))
                 writer.run(_ADD_WORDS, (packed,))
-            writer.run("INSERT INTO mailbox (mid, guid, born) VALUES (?, ?, ?) ON CONFLICT (mid) DO UPDATE"
-                       " SET guid = excluded.guid, born = excluded.born", (mid, guid, born))
+            writer.many("INSERT INTO mailbox (mid, guid, born) VALUES (?, ?, ?) ON CONFLICT (mid) DO UPDATE"
+                        " SET guid = excluded.guid, born = excluded.born", marks)
         except BaseException:
             writer.rollback()
             raise

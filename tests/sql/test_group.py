@@ -157,3 +157,15 @@ async def test_between_groups(one: Opened) -> None:
     await one.writer.between(lambda: one.database.checkpoint(restart=True))
     await one.writer.submit(adding("b"))
     assert one.words() == ["a", "b"]
+
+
+async def test_memory_that_cannot_be_read_again_is_doubt(one: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server went: neither the rollback nor what follows it can be had. Nobody may wait for ever."""
+    def gone(self: Words) -> None:
+        raise SqlError("gone")
+
+    monkeypatch.setattr(Words, "abandon", gone)
+    monkeypatch.setattr(Words, "flush", gone)
+    found = await asyncio.wait_for(outcomes(one.writer.submit(adding("a")), one.writer.submit(adding("b"))), 5)
+    assert [type(error) for error in found] == [InDoubt, InDoubt]
+    assert [type(doubt) for doubt in one.doubts] == [InDoubt]

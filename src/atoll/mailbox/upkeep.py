@@ -54,7 +54,15 @@ class Upkeep:
                 await self.round()
             except (StoreError, SqlError) as error:
                 log.warning("upkeep", extra={"f": {"database": self._database.name, "error": str(error)}})
+                await self._look()
             await asyncio.sleep(EVERY)
+
+    async def _look(self) -> None:
+        """Begin and end a transaction: if it was the engine that went, the store mounts again."""
+        try:
+            await self._database.submit(lambda tx: None)
+        except StoreError:
+            pass
 
     async def round(self) -> None:
         """Everything that is due now."""

@@ -128,12 +128,7 @@ class GroupWriter(Generic[C]):
                 await self._wake.wait()
                 await asyncio.sleep(0)  # one look at the sockets: what has arrived by now joins the group
             while self._between:
-                call, done = self._between.popleft()
-                try:
-                    await self._apart(call)
-                    done.set_result(None)
-                except SqlError as error:
-                    done.set_exception(error)
+                await self._aside(*self._between.popleft())
             units = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
             if units:
                 self._running = True
@@ -190,20 +185,35 @@ class GroupWriter(Generic[C]):
             except OSError as error:
                 raise InDoubt(str(error)) from error
 
+    async def _aside(self, call: Callable[[], None], done: asyncio.Future[None]) -> None:
+        """Between two groups."""
+        try:
+            if FAILPOINTS.active:
+                FAILPOINTS.hit(f"{self._name}.checkpoint.before")
+            await self._apart(call)
+            if FAILPOINTS.active:
+                FAILPOINTS.hit(f"{self._name}.checkpoint.after")
+        except SqlError as error:
+            done.set_exception(error)
+        except OSError as error:  # of a failpoint
+            done.set_exception(SqlError(str(error)))
+        else:
+            done.set_result(None)
+
     def _apart(self, call: Callable[[], None]) -> asyncio.Future[None]:
         if isinstance(self._commits, Lane):
             return self._commits.run(call)
         return asyncio.get_running_loop().run_in_executor(self._commits, call)
 
     def _failed(self, context: C | None, units: list[_Unit], error: Exception) -> None:
-        if context is not None:
-            context.abandon()
         failure = error if isinstance(error, SqlError) else InDoubt(f"{type(error).__name__}: {error}")
-        if not isinstance(error, InDoubt | Fenced):
-            try:
+        try:
+            if not isinstance(error, InDoubt | Fenced):
                 self._connection.rollback()
-            except SqlError as worse:
-                failure = InDoubt(str(worse))
+            if context is not None:
+                context.abandon()  # may read, which an engine refuses in a transaction that has failed
+        except SqlError as worse:
+            failure = InDoubt(str(worse))
         if isinstance(failure, InDoubt | Fenced):
             self._ended = failure
         self._fail(units, failure)

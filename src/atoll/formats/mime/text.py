@@ -108,4 +108,5 @@ def preview_of(root: Node, data: bytes) -> str:
     if best is None:
         return ""
     text = part_text(best, data, _PREVIEW_HTML_BYTES if best.subtype.lower() == b"html" else _PREVIEW_BYTES)
-    return " ".join(text[: 4 * PREVIEW_CHARS].split())[:PREVIEW_CHARS].rstrip("\ufffd")
+    # without NUL: no protocol's text and no database's text column can hold one
+    return " ".join(text[: 4 * PREVIEW_CHARS].replace("\0", " ").split())[:PREVIEW_CHARS].rstrip("\ufffd")

@@ -134,7 +134,11 @@ def rebuild_file(engine: Engine, path: Path, now_ms: int) -> Path:
     _forget(copy)
     _whole(engine, fresh)
     mark_restored(engine, fresh)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.rebuild.before_switch")
     _switch(path, kept, fresh)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.rebuild.after_switch")
     return kept
 
 

@@ -147,6 +147,7 @@ class MailboxDatabase:
     async def _checkpoint(self) -> None:
         loop = asyncio.get_running_loop()
         try:
+            # failpoint: mailbox.checkpoint.before
             await loop.run_in_executor(self.helper, lambda: self.database.checkpoint(restart=False))
             await self.writer.between(lambda: self.database.checkpoint(restart=True))
             self.timings.checkpoints += 1

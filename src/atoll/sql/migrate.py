@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 
+from atoll.base.failpoints import FAILPOINTS
 from atoll.sql.engine import Connection, Database, Engine
 from atoll.sql.errors import SchemaError
 
@@ -64,7 +65,11 @@ def migrate(engine: Engine, database: Database, schema: Schema) -> Database:
         if copy is not None:
             copy.close()
         raise SchemaError("migrated copy failed its checks: " + "; ".join(faults[:5]))
-    return database if copy is None else engine.switch_in(database, copy)
+    if copy is None:
+        return database
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("schema.switch.before")
+    return engine.switch_in(database, copy)
 
 
 def _apply(engine: Engine, connection: Connection, schema: Schema, version: int) -> None:
@@ -73,4 +78,8 @@ def _apply(engine: Engine, connection: Connection, schema: Schema, version: int)
             connection.begin()
             connection.script(engine.schema(text))
             connection.run("UPDATE schema_version SET version = ? WHERE one = 1", (number,))
+            if FAILPOINTS.active:
+                FAILPOINTS.hit("schema.commit.before")
             connection.commit()
+            if FAILPOINTS.active:
+                FAILPOINTS.hit("schema.commit.after")

@@ -57,5 +57,5 @@ async def take_ownership(connection: Connection, epochs: Epochs, name: str, proc
     if changed != 1:
         connection.rollback()
         return await take_ownership(connection, epochs, name, process)
-    connection.commit()
+    connection.commit()  # failpoint: mailbox.mount.before_barrier, mailbox.mount.after_barrier
     return Ownership(epoch, forked=restored or (seen > 0 and epoch > seen + 1))

@@ -142,5 +142,5 @@ async def open_database(engine: Engine, path: Path, clock: Clock, process: str,
         row = (new_id(),)
         file.writer.begin()
         file.writer.run("INSERT INTO organization (id, name, change) VALUES (?, 'Organization', 0)", row)
-        file.writer.commit()
+        file.writer.commit()  # failpoint: none, the start of a new file is repeated
     return Database(file, Fence(file.writer, owned.epoch), clock, row[0], on_doubt)

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from atoll.base.failpoints import FAILPOINTS
-from atoll.sql import Broken, Database, Engine, SqlError
+from atoll.sql import Broken, Connection, Database, Engine, SqlError
 
 VERSION = 1
 BLOB_BITS = 40
@@ -70,7 +70,7 @@ def blob_of(number: int) -> int:
 
 def folded(text: str) -> str:
     """How exact substrings are compared: compatibility-neutral (NFC) and without case."""
-    return unicodedata.normalize("NFC", text).casefold()
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
 class SearchIndex:
@@ -101,7 +101,7 @@ class SearchIndex:
             writer.begin()
             writer.script(_SCHEMA)
             writer.run("INSERT INTO about VALUES (1, ?)", (VERSION,))
-            writer.commit()
+            _commit(writer)
         elif writer.one("SELECT version FROM about") != (VERSION,):
             database.close()
             raise Broken("made by another version")
@@ -130,7 +130,7 @@ class SearchIndex:
         writer.run("DELETE FROM words WHERE rowid IN (SELECT docid FROM doc WHERE docid BETWEEN ? AND ?)", (lo, hi))
         writer.run("DELETE FROM doc WHERE docid BETWEEN ? AND ?", (lo, hi))
         writer.run("DELETE FROM mailbox WHERE mid = ?", (mid,))
-        writer.commit()
+        _commit(writer)
 
     def missing(self, docids: Sequence[int]) -> list[int]:
         """Those of these that have no document yet."""
@@ -151,13 +151,9 @@ class SearchIndex:
         except BaseException:
             writer.rollback()
             raise
-        if FAILPOINTS.active:
-            FAILPOINTS.hit("mailbox.search.commit.before")
-        writer.commit()
-        if FAILPOINTS.active:
-            FAILPOINTS.hit("mailbox.search.commit.after")
+        _commit(writer)
         if self._database.log_size() > (16 << 20):
-            self._database.checkpoint(restart=True)
+            self._database.checkpoint(restart=True)  # failpoint: none, an index is made again from what it is of
 
     def forget_blobs(self, blobs: Sequence[int]) -> None:
         """Contents that were swept, in whatever mailbox."""
@@ -168,7 +164,7 @@ class SearchIndex:
         packed = _json(gone)
         writer.run("DELETE FROM words WHERE rowid IN (SELECT value FROM json_each(?))", (packed,))
         writer.run("DELETE FROM doc WHERE docid IN (SELECT value FROM json_each(?))", (packed,))
-        writer.commit()
+        _commit(writer)
 
     def matching(self, mid: int, match: str) -> set[int]:
         """Blobs of a mailbox whose words match an FTS5 expression."""
@@ -189,6 +185,14 @@ class SearchIndex:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _commit(writer: Connection) -> None:
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.search.commit.before")
+    writer.commit()
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.search.commit.after")
 
 
 def _json(numbers: Sequence[int]) -> str:

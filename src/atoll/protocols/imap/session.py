@@ -13,6 +13,7 @@ import asyncio
 import logging
 from typing import cast
 
+from atoll.base.failpoints import FAILPOINTS
 from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import BadToken, Claims
 from atoll.mailbox import Access, Notice, StoreError
@@ -22,6 +23,7 @@ from atoll.protocols.imap.host import Enabled, Host
 from atoll.protocols.imap.remote import OTHER_USERS, Elsewhere, Link, connect
 from atoll.protocols.imap.selected import Selected
 from atoll.protocols.imap.wire.cursor import Cursor
+from atoll.protocols.imap.wire.errors import BadCharset
 from atoll.protocols.imap.wire.reader import Broken, Continue, Event, Line, Reader, TooBig
 from atoll.protocols.imap.wire.reader import Command as Text
 from atoll.protocols.imap.wire.response import status
@@ -213,6 +215,8 @@ class Session(asyncio.Protocol):
             if done is None:
                 return
             word, text, code = "OK", done.text, done.code
+        except BadCharset as bad:
+            word, text, code = "NO", bad.text, bad.code
         except Bad as bad:
             word, text, code = "BAD", bad.text, bad.code
             self._bad += 1
@@ -231,6 +235,8 @@ class Session(asyncio.Protocol):
         except Exception:
             _log.exception("command failed")
             word, text, code = "NO", "Internal error", "SERVERBUG"
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("imap.reply.before")
         self.write(status(tag, word, text, code))
         if self._bad >= self.server.limits.bad_commands:
             self._end("LIMIT", "Too many bad commands")

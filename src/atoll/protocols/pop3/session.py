@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Protocol, cast
 
 from atoll.base.clock import Clock
+from atoll.base.failpoints import FAILPOINTS
 from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
 from atoll.mailbox import Access, StoreError
@@ -335,6 +336,8 @@ class Session(asyncio.Protocol):
         except Exception:
             _log.exception("the maildrop could not be updated")
             done = False
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("pop3.reply.before")
         # [RFC 1939 §6] some of the marked messages may be gone, the others are not: the client sees them next time.
         self.transport.write(ok("Bye") if done else err("Some deleted messages were not removed", "SYS/TEMP"))
         self.transport.close()

@@ -1,7 +1,7 @@
 """A private PostgreSQL for tests: its own folder, a Unix socket, no port, gone afterwards.
 
-Binaries: .cache/postgres (python tests/postgres.py fetches them there), else the newest of /usr/lib/postgresql, 15 or
-newer. PostgreSQL refuses to run as root: then it runs as the account `postgres` or `nobody`.
+Binaries: .cache/postgres (`python -m tests.postgres` fetches them there; nothing is installed), else those of
+/usr/lib/postgresql; 15 or newer. PostgreSQL refuses to run as root: then it runs as the account `postgres` or `nobody`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import pytest
 from atoll.sql.engine import Database, Engine
 from atoll.sql.postgres import PostgresConnection, PostgresEngine
 from atoll.sql.sqlite import SqliteEngine
+from tests.clients.deps import Apt, Failed, library_paths, unpack
 
-FETCHED = Path(__file__).resolve().parents[1] / ".cache" / "postgres"
+FETCHED = Path(__file__).resolve().parents[1] / ".cache" / "postgres" / "root"
 FAST = ("fsync=off", "full_page_writes=off")
 """Nothing here cuts the power of a test's server."""
 
@@ -37,13 +38,27 @@ def binaries() -> Path | None:
     return found[0] if found else None
 
 
+def fetch() -> None:
+    """Debian's own packages, unpacked under .cache/."""
+    apt = Apt(FETCHED.parent / "apt")
+    apt.update(86_400)
+    for package in ("postgresql-15", "postgresql-17"):
+        try:
+            wanted = apt.closure([package])
+        except Failed:
+            continue
+        unpack(apt.download(wanted, FETCHED.parent / "debs"), FETCHED)
+        break
+    print(binaries())
+
+
 class Server:
     """Runs from the constructor to `stop`."""
 
     def __init__(self, *settings: str) -> None:
         found = binaries()
         if found is None:
-            pytest.skip("no PostgreSQL here (apt-get install postgresql-15, or python tests/postgres.py)")
+            pytest.skip("no PostgreSQL here (python -m tests.postgres fetches one)")
         self.binaries = found
         self.folder = Path(tempfile.mkdtemp(prefix="atoll-pg-", dir="/tmp"))
         self.user = self._user()
@@ -66,7 +81,9 @@ class Server:
         return "postgres" if "postgres" in names else "nobody"
 
     def _options(self) -> dict[str, object]:
-        options: dict[str, object] = {"env": {**os.environ, "LC_ALL": "C"}, "cwd": self.folder}
+        libraries = ":".join(library_paths(FETCHED)) if self.binaries.is_relative_to(FETCHED) else ""
+        options: dict[str, object] = {"cwd": self.folder,
+                                      "env": {**os.environ, "LC_ALL": "C", "LD_LIBRARY_PATH": libraries}}
         if os.getuid() == 0:
             account = pwd.getpwnam(self.user)
             options |= {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
@@ -175,3 +192,7 @@ def plan_on_postgres(database: Database, text: str, values: tuple[object, ...]) 
 
 
 files_only = pytest.mark.skipif(on_postgres(), reason="a database in a file")
+
+
+if __name__ == "__main__":
+    fetch()

@@ -1,6 +1,6 @@
 """The store's contract as a state machine (STORE 6 and 8): writers, bad days, clients of several kinds.
 
-ATOLL_SOAK=1 runs it long; `make soak` does.
+ATOLL_SOAK=1 runs it long (EXAMPLES histories, 1,000 if not said); ATOLL_ENGINE=postgres on PostgreSQL, as `make soak` does.
 """
 
 from __future__ import annotations
@@ -128,6 +128,6 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=1000 if SOAK else 30,
+TestMachine.settings = settings(max_examples=int(os.environ.get("EXAMPLES", "1000")) if SOAK else 30,
                                 stateful_step_count=100 if SOAK else 40, deadline=None,
                                 suppress_health_check=list(HealthCheck))

@@ -59,6 +59,11 @@ async def main(ctx: RoleContext) -> None:
     smtp = SmtpFront(sign_in, paths.smtp_in, paths.submit, tls.now, ctx.clock, host=ctx.config.island.host,
                      limits=_smtp_limits(ctx.config), metrics=ctx.metrics,
                      trust=lambda peer: is_kind(peer, "transport"))
+
+    def reload(config: Config) -> None:
+        smtp.limits = _smtp_limits(config)  # of new connections
+
+    ctx.on_reload(reload)
     services: dict[str, tuple[Callable[[Ticket], asyncio.Protocol], bool]] = {  # name: (its protocol, TLS at once)
         "smtp": (smtp.relay, False), "submission": (smtp.submission, False), "submissions": (smtp.submissions, True),
         "imap": (imap.clear, False), "imaps": (imap.secure, True),

@@ -9,6 +9,7 @@ Fails  ValueError with a text for the operator.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
@@ -43,10 +44,18 @@ def server_of(url: str, *, insecure: bool = False, verify: bool = True, ca_file:
     return Server(parts.hostname, port, security, verify, ca_file), user
 
 
+def _rows(file: TextIO) -> Iterator[list[str]]:
+    reader = csv.reader(file, skipinitialspace=True)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num + 1}: {error}") from None
+
+
 def read_accounts(file: TextIO) -> list[Account]:
     """Rows of user, password, mailbox; a first row with these names is taken for a heading."""
     accounts = []
-    for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1):
+    for number, row in enumerate(_rows(file), 1):
         cells = [cell.strip() for cell in row[:2]] + row[2:]
         if not any(cells) or (number == 1 and [cell.lower() for cell in cells[:2]] == ["user", "password"]):
             continue

@@ -128,7 +128,7 @@ class TokenVerifier:
             raise BadToken("wrong key")
         try:
             claims = _decode(_unpad(payload))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise BadToken("out of form") from None
         self._check(claims, peer)
         self._once(claims)

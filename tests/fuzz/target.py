@@ -5,6 +5,7 @@ Only packages of atoll are instrumented: the fuzzer is to find our branches, not
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import atheris
@@ -18,7 +19,9 @@ def main(name: str, plant: str, options: list[str]) -> None:
         run = TARGETS[name]()
     if plant:
         PLANTED[plant][1]()
-    atheris.Setup([sys.argv[0], *options], run)
+    # To merge, libFuzzer starts itself again by the first word, which a shell reads.
+    again = f"{shlex.quote(sys.executable)} -P -m tests.fuzz.target {name}"
+    atheris.Setup([again, *options], run)
     atheris.Fuzz()
 
 

@@ -18,9 +18,10 @@ def test_what_was_once_found(name: str) -> None:
     inputs = sorted((CORPUS / name).iterdir())
     assert inputs
     for path in inputs:
-        run(path.read_bytes())
-        for cut in range(1, 16):
-            run(bytes([cut]) + path.read_bytes())
+        data = path.read_bytes()
+        run(data)
+        for cut in range(1, 16) if path.name.startswith("seed-") else ():
+            run(bytes([cut]) + data)
 
 
 def test_the_corpus_and_the_words_are_of_targets_that_there_are() -> None:

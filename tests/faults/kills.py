@@ -78,6 +78,21 @@ def _passage(name: str, chance: random.Random) -> int:
 
 def run(island: Island, plan: Plan) -> Ledger:
     """Start armed, load it until what is armed has killed, read everything, empty the mailboxes, end it."""
+    with ended(island):
+        return _run(island, plan)
+
+
+@contextlib.contextmanager
+def ended(island: Island) -> Iterator[None]:
+    """Leave no island behind when something fails: the next start would forget it."""
+    try:
+        yield
+    except BaseException:
+        island.crash()
+        raise
+
+
+def _run(island: Island, plan: Plan) -> Ledger:
     ledger = Ledger()
     island.environment = plan.environment
     island.start()

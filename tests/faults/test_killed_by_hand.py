@@ -58,6 +58,11 @@ def alive(island: Island, role: str) -> int:
 
 def run(island: Island, seed: int) -> Ledger:
     """Start it, load it, let its roles die, read everything, empty the mailboxes, end it."""
+    with kills.ended(island):
+        return _run(island, seed)
+
+
+def _run(island: Island, seed: int) -> Ledger:
     ledger = Ledger()
     island.start()
     load = Load(island, ledger, f"h{seed}", seed)

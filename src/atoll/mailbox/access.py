@@ -458,6 +458,6 @@ def _ignore(future: asyncio.Future[None]) -> None:
 
 def _sort_row(record: tuple[object, ...]) -> SortRow:
     uid, received, size, packed = record
-    base, from_, to, cc, sent, message_id, references, _, _ = read_sort_keys(packed)  # type: ignore[arg-type]
+    base, from_, to, cc, sent, message_id, references, _, _, reply = read_sort_keys(packed)  # type: ignore[arg-type]
     return SortRow((uid, received, size, base, from_, to, cc, received if sent is None else sent, message_id,
-                    references))
+                    references, reply))

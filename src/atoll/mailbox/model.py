@@ -236,7 +236,7 @@ class Row(tuple[Any, ...]):
 
 class SortRow(tuple[Any, ...]):
     """What SORT and THREAD need of one message [RFC 5256]. Text is decoded and case folded; sent falls back to
-    received (ms); message_id and references are bytes with their angle brackets."""
+    received (ms); message_id and references are bytes with their angle brackets; is_reply: reply or forward."""
 
     __slots__ = ()
     uid: int = property(itemgetter(0))  # type: ignore[assignment]
@@ -249,6 +249,7 @@ class SortRow(tuple[Any, ...]):
     sent: int = property(itemgetter(7))  # type: ignore[assignment]
     message_id: bytes = property(itemgetter(8))  # type: ignore[assignment]
     references: tuple[bytes, ...] = property(itemgetter(9))  # type: ignore[assignment]
+    is_reply: bool = property(itemgetter(10))  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,18 +36,18 @@ MEMBERS = ("SELECT count(*) FROM item i JOIN folder f ON f.fid = i.fid WHERE i.m
            " AND f.hidden = 0")
 
 _encode = msgspec.msgpack.Encoder().encode
-SortKeys = tuple[str, str, str, str, int | None, bytes, tuple[bytes, ...], int, bool]
+SortKeys = tuple[str, str, str, str, int | None, bytes, tuple[bytes, ...], int, bool, bool]
 _decode_sort: Callable[[bytes], SortKeys] = msgspec.msgpack.Decoder(SortKeys).decode
 
 
 def sort_keys(scanned: Scanned) -> bytes:
     """item_meta.sort."""
     return _encode((scanned.subject_base, scanned.from_, scanned.to, scanned.cc, scanned.sent, scanned.message_id,
-                    scanned.references, scanned.header_size, scanned.has_attachment))
+                    scanned.references, scanned.header_size, scanned.has_attachment, scanned.is_reply))
 
 
 def read_sort_keys(packed: bytes) -> SortKeys:
-    """(subject_base, from, to, cc, sent, message_id, references, header_size, has_attachment)."""
+    """(subject_base, from, to, cc, sent, message_id, references, header_size, has_attachment, is_reply)."""
     return _decode_sort(packed)
 
 

@@ -14,7 +14,7 @@ from atoll.protocols.imap import threads
 def row(
     uid: int, subject: str = "", message_id: bytes = b"", references: tuple[bytes, ...] = (), sent: int = 0
 ) -> SortRow:
-    return SortRow((uid, 0, 1, subject, "", "", "", sent or uid, message_id, references))
+    return SortRow((uid, 0, 1, subject, "", "", "", sent or uid, message_id, references, False))
 
 
 def text(roots: list[threads.Node]) -> bytes:

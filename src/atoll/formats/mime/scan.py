@@ -40,6 +40,8 @@ class Scanned(msgspec.Struct, frozen=True, gc=False):
     """Decoded."""
     subject_base: str
     """RFC 5256 §2.1, casefolded."""
+    is_reply: bool
+    """Did the subject say that it is a reply or a forward?"""
     from_: str
     to: str
     cc: str
@@ -63,13 +65,15 @@ def scan(data: bytes, limits: ScanLimits = DEFAULT) -> Scanned:
     addresses = envelope_addresses(fields, budget)
     subject = decoded(fields.get(b"subject", b""))
     ids = _MESSAGE_ID.search(fields.get(b"message-id", b""))
+    base, is_reply = base_subject(subject)
     date_value = fields.get(b"date")
     return Scanned(
         envelope=render_envelope(fields, addresses),
         structure=render_structure(root, data, budget),
         preview=preview_of(root, data),
         subject=subject,
-        subject_base=base_subject(subject)[0].casefold(),
+        subject_base=base.casefold(),
+        is_reply=is_reply,
         from_=_sort_key(addresses[b"from"]),
         to=_sort_key(addresses[b"to"]),
         cc=_sort_key(addresses[b"cc"]),

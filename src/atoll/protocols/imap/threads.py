@@ -137,6 +137,11 @@ def _subject_row(node: Node) -> SortRow | None:
     return node.row if node.row is not None else min(node.children, key=_first_date).row
 
 
+def _is_reply(node: Node) -> bool:
+    """Does its own subject say so? A node without a message says nothing."""
+    return node.row is not None and node.row[10]
+
+
 def _gather_subjects(roots: list[Node]) -> list[Node]:
     """Step 5: threads of one subject become one. The table holds the best thread of each subject."""
     table: dict[str, Node] = {}
@@ -145,7 +150,7 @@ def _gather_subjects(roots: list[Node]) -> list[Node]:
         if row is None or not row[3]:
             continue
         known = table.get(row[3])
-        if known is None or (root.row is None and known.row is not None):
+        if known is None or (root.row is None and known.row is not None) or (_is_reply(known) and not _is_reply(root)):
             table[row[3]] = root
     result: list[Node] = []
     place: dict[int, int] = {}
@@ -165,7 +170,7 @@ def _join(best: Node, root: Node, table: dict[str, Node], row: SortRow | None, r
     if best.row is None and root.row is None:
         for child in list(root.children):
             best.adopt(child)
-    elif best.row is None:
+    elif best.row is None or (_is_reply(root) and not _is_reply(best)):
         best.adopt(root)
     else:  # two of one subject: siblings under an empty one [RFC 5256 §3 step 5.C]
         pair = Node()

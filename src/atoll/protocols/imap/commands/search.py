@@ -64,15 +64,18 @@ def save(selected: Selected, returns: frozenset[str], uids: list[int]) -> None:
 
 def extended_line(tag: bytes, returns: frozenset[str], numbers: list[int], modseq: int, *, uid: bool,
                   ordered: bool = True) -> bytes:
-    """An ESEARCH answer. Sequences are written as sets; ordered: numbers ascend, so runs may be joined."""
+    """An ESEARCH answer. Sequences are written as sets; ordered: numbers ascend, so runs may be joined.
+
+    MIN and MAX of sorted numbers are the first and the last in that order [RFC 5267 §3].
+    """
     words = [b'* ESEARCH (TAG %b)' % response.quoted(tag)]
     if uid:
         words.append(b"UID")
     if numbers:
         if "MIN" in returns:
-            words.append(b"MIN %d" % (numbers[0] if ordered else min(numbers)))
+            words.append(b"MIN %d" % numbers[0])
         if "MAX" in returns:
-            words.append(b"MAX %d" % (numbers[-1] if ordered else max(numbers)))
+            words.append(b"MAX %d" % numbers[-1])
         if "ALL" in returns:
             words.append(b"ALL " + (response.ranges(ranges_of(numbers)) if ordered
                                     else b",".join(b"%d" % number for number in numbers)))

@@ -13,3 +13,10 @@ class Bad(Exception):
         super().__init__(text)
         self.text = text
         self.code = code
+
+
+class BadCharset(Bad):
+    """Strings in a charset that we do not know: well formed, so answered NO [RFC 9051 §6.4.4]."""
+
+    def __init__(self) -> None:
+        super().__init__("Charset is not supported", "BADCHARSET (US-ASCII UTF-8)")

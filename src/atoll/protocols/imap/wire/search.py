@@ -3,7 +3,7 @@
 In     wire.cursor.Cursor after the command's name and its space. Out  types.Search, Sort, Thread, and their bytes.
 Spec   [RFC 9051 §6.4.4], [RFC 3501 §6.4.4] (NEW, OLD, RECENT), [RFC 7162 §3.1.5] MODSEQ, [RFC 8474 §5.3],
        [RFC 4731] ESEARCH, [RFC 5182] SEARCHRES, [RFC 5256] SORT and THREAD.
-Fails  Bad; Bad with code BADCHARSET for a charset other than US-ASCII and UTF-8. Depth and number of keys are bounded.
+Fails  Bad; BadCharset for a charset other than US-ASCII and UTF-8. Depth and number of keys are bounded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from atoll.protocols.imap.types import (
     Thread,
 )
 from atoll.protocols.imap.wire.cursor import MAX_MOD_SEQUENCE, MONTHS, Cursor, as_text
-from atoll.protocols.imap.wire.errors import Bad
+from atoll.protocols.imap.wire.errors import Bad, BadCharset
 from atoll.protocols.imap.wire.response import quoted, sequence_set
 
 RETURNS = frozenset({"MIN", "MAX", "ALL", "COUNT", "SAVE"})
@@ -140,7 +140,7 @@ _WITH_ARGUMENT: dict[str, Callable[[Cursor, str], SearchKey]] = {
 
 def _charset(cur: Cursor) -> None:
     if as_text(cur.astring()).upper() not in ("UTF-8", "US-ASCII"):
-        raise Bad("Charset is not supported", "BADCHARSET (US-ASCII UTF-8)")
+        raise BadCharset
 
 
 def _returns(cur: Cursor) -> tuple[frozenset[str], bool]:

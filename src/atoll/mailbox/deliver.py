@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
+from atoll.base.ids import MailboxId
 from atoll.directory.client.model import Quota
 from atoll.mailbox.blobs import Prepared, RecentDigests
 from atoll.mailbox.database import MailboxDatabase
@@ -25,6 +26,9 @@ SLICE = 24
 MAX_BATCH = 256
 KEY_AGE_MS = 4 * 86_400_000
 """Delivery keys are kept so long: transport gives up after two days, Safety Net time and a day more."""
+
+
+Results = list[Delivered | StoreError]
 
 
 @dataclass(slots=True)
@@ -43,7 +47,32 @@ class Batch:
     database: MailboxDatabase
     requests: list[Request] = field(default_factory=list)
     started: bool = False
-    future: asyncio.Future[list[Delivered | StoreError]] | None = None
+    _unit: asyncio.Future[Results] | None = None
+    _waiting: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def written_by(self, unit: asyncio.Future[Results]) -> None:
+        """The unit of work that writes it."""
+        self._unit = unit
+        unit.add_done_callback(self._written)
+
+    def _written(self, _: asyncio.Future[Results]) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    @property
+    def over(self) -> bool:
+        """Written or failed: a group that failed before any work ran has not set `started`."""
+        return self._unit is not None and self._unit.done()
+
+    async def written(self) -> Results:
+        """Once committed: a result for each request. SqlError. One who waits may be cancelled: the others are not."""
+        assert self._unit is not None
+        if not self._unit.done():
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            await future
+        return self._unit.result()
 
 
 @dataclass(slots=True)
@@ -54,20 +83,22 @@ class _Mailbox:
 
 
 def deliver(batch: Batch, recent: RecentDigests,
-            now: int) -> Callable[[Tx], Generator[None, None, list[Delivered | StoreError]]]:
+            now: int) -> Callable[[Tx], Generator[None, None, Results]]:
     """The unit of work of a batch."""
-    def work(tx: Tx) -> Generator[None, None, list[Delivered | StoreError]]:
+    def work(tx: Tx) -> Generator[None, None, Results]:
         batch.started = True
-        mailboxes: dict[bytes, _Mailbox | StoreError] = {}
-        for guid in dict.fromkeys(request.delivery.mailbox for request in batch.requests):
-            mine = [request for request in batch.requests if request.delivery.mailbox == guid]
+        shares: dict[MailboxId, list[Request]] = {}
+        for request in batch.requests:
+            shares.setdefault(request.delivery.mailbox, []).append(request)
+        mailboxes: dict[MailboxId, _Mailbox | StoreError] = {}
+        for guid, mine in shares.items():
             try:
                 mailboxes[guid] = _open(tx, tx.mailbox(guid), mine)
             except StoreError as error:
                 mailboxes[guid] = error
             if len(mailboxes) % SLICE == 0:
                 yield
-        results: list[Delivered | StoreError] = []
+        results: Results = []
         for at, request in enumerate(batch.requests, 1):
             mailbox = mailboxes[request.delivery.mailbox]
             try:

@@ -12,6 +12,8 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from atoll.base.ids import MailboxId, UserId
 from atoll.mailbox.model import MailboxState, Right, WellKnown
 from atoll.sql import Connection
@@ -23,9 +25,8 @@ MAILBOX_COLUMNS = ("mid, guid, cn, uidv, uidv_base, fno_next, items, bytes, byte
                    " token_key")
 
 
-@dataclass(slots=True)
-class FolderState:
-    """A row of `folder`."""
+class FolderState(Struct):
+    """A row of `folder`. A Struct, because it is copied for the view after every commit that touched it."""
 
     fid: int
     mid: int
@@ -50,8 +51,7 @@ class FolderState:
     deleted: int
 
 
-@dataclass(slots=True)
-class Grant:
+class Grant(Struct):
     """A row of `folder_user`: what one person may, has read and is subscribed to."""
 
     fid: int

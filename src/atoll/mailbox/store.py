@@ -224,9 +224,8 @@ class Store:
             batch.requests.append(Request(delivery, known, info.quota))
             waiting.append((batch, len(batch.requests) - 1, at))
         for batch, position, at in waiting:
-            assert batch.future is not None
             try:
-                results[at] = (await asyncio.shield(batch.future))[position]
+                results[at] = (await batch.written())[position]
                 batch.database.timings.deliveries += 1
             except SqlError as error:
                 results[at] = unavailable(f"{type(error).__name__}: {error}")
@@ -235,10 +234,10 @@ class Store:
     def _batch(self, database: MailboxDatabase) -> Batch:
         """The batch that still waits for the writer: all deliveries of a group are one unit of work."""
         batch = self._batches.get(database.name)
-        if batch is None or batch.started or len(batch.requests) >= MAX_BATCH:
+        if batch is None or batch.started or batch.over or len(batch.requests) >= MAX_BATCH:
             batch = self._batches[database.name] = Batch(database)
             work = deliver(batch, database.recent, self.clock.now_ms())
-            batch.future = database.writer.submit(work)
+            batch.written_by(database.writer.submit(work))
         return batch
 
     def figures(self) -> dict[str, dict[str, float]]:

@@ -19,8 +19,10 @@ from .tree import MESSAGE, MULTIPART, Node, parse_tree
 from .words import decoded, to_text
 
 PREVIEW_CHARS = 256
+_PREVIEW_START = 400
 _PREVIEW_BYTES = 4096
 _PREVIEW_HTML_BYTES = 65_536
+_PLAIN = (b"7bit", b"8bit", b"binary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,21 @@ def preview_of(root: Node, data: bytes) -> str:
                 best = node
     if best is None:
         return ""
-    text = part_text(best, data, _PREVIEW_HTML_BYTES if best.subtype.lower() == b"html" else _PREVIEW_BYTES)
-    # without NUL: no protocol's text and no database's text column can hold one
-    return " ".join(text[: 4 * PREVIEW_CHARS].replace("\0", " ").split())[:PREVIEW_CHARS].rstrip("\ufffd")
+    html = best.subtype.lower() == b"html"
+    start = data[best.body : min(best.end, best.body + _PREVIEW_START)]
+    if not html and start.isascii() and best.encoding.lower() in _PLAIN and _is_ascii(best):
+        shown = _one_line(start.decode("ascii"))  # most mail; what is shown is not to cost more than the envelope
+        if len(shown) >= PREVIEW_CHARS or best.end - best.body <= _PREVIEW_START:
+            return shown[:PREVIEW_CHARS]
+    text = part_text(best, data, _PREVIEW_HTML_BYTES if html else _PREVIEW_BYTES)
+    return _one_line(text[: 4 * PREVIEW_CHARS])[:PREVIEW_CHARS].rstrip("\ufffd")
+
+
+def _is_ascii(node: Node) -> bool:
+    """Do ASCII octets mean ASCII characters here?"""
+    return (param(node.params, b"charset") or b"us-ascii").lower() in (b"us-ascii", b"utf-8", b"iso-8859-1")
+
+
+def _one_line(text: str) -> str:
+    """Without NUL: no protocol's text and no database's text column can hold one."""
+    return " ".join(text.replace("\0", " ").split())

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from atoll.base.ids import MailboxId
-from atoll.formats.mime import SearchText, decoded, header_lines, search_text
+from atoll.formats.mime import SearchText, decoded, header_end, header_lines, search_text
 from atoll.mailbox import blobs
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError, unavailable
@@ -239,10 +239,16 @@ class SearchFeed:
 def document(number: int, data: bytes) -> Document:
     """The text of a message, for the index."""
     text: SearchText = search_text(data)
-    header = "\n".join(decoded(raw) for _, raw in header_lines(data))
+    header = data[:header_end(data)]
+    if b"=?" in header or not header.isascii():
+        shown = "\n".join(decoded(raw) for _, raw in header_lines(data))
+    else:
+        shown = header.decode("ascii")
     return Document(number, folded(text.subject) or None, folded(text.from_) or None, folded(text.to) or None,
-                    folded(text.cc) or None, folded(text.bcc) or None, _clean(header), _clean(text.body[:MAX_TEXT]))
+                    folded(text.cc) or None, folded(text.bcc) or None, _clean(shown), _clean(text.body[:MAX_TEXT]))
 
 
 def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text.replace("\0", " ")

@@ -1,4 +1,4 @@
-"""Attack rows in which we are the IMAP client (`atoll import`): the old server, or whoever sits before it, is hostile."""
+"""Attack rows in which we are the IMAP client (`atoll import`): the old server, or who sits before it, is hostile."""
 
 from __future__ import annotations
 

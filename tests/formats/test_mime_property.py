@@ -8,7 +8,6 @@ import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.formats.wire_reader import read_value
 
 from atoll.formats.mime import (
     body_of,
@@ -24,6 +23,7 @@ from atoll.formats.mime import (
     search_text,
 )
 from atoll.formats.mime.tree import LEAF, MESSAGE, MULTIPART, Node
+from tests.formats.wire_reader import read_value
 
 PIECES = [
     b"\r\n",

@@ -170,7 +170,7 @@ class Pop:
     async def all_ended(self) -> None:
         """Wait until the mailbox process's half has no session."""
         async with asyncio.timeout(10):
-            while self.server.sessions():  # noqa: ASYNC110 - the server has no event for it
+            while self.server.sessions():
                 await asyncio.sleep(0.01)
 
     async def close(self) -> None:

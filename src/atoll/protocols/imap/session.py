@@ -215,13 +215,11 @@ class Session(asyncio.Protocol):
             if done is None:
                 return
             word, text, code = "OK", done.text, done.code
-        except BadCharset as bad:
-            word, text, code = "NO", bad.text, bad.code
+        except (BadCharset, No) as no:
+            word, text, code = "NO", no.text, no.code
         except Bad as bad:
             word, text, code = "BAD", bad.text, bad.code
             self._bad += 1
-        except No as no:
-            word, text, code = "NO", no.text, no.code
         except StoreError as error:
             refusal = to_no(error)
             word, text, code = "NO", refusal.text, refusal.code

@@ -1,6 +1,6 @@
 """The store's contract as a state machine (STORE 6 and 8): writers, bad days, clients of several kinds.
 
-ATOLL_SOAK=1 runs it long (EXAMPLES histories, 1,000 if not said); ATOLL_ENGINE=postgres on PostgreSQL, as
+ATOLL_SOAK=1 runs it long (EXAMPLES histories, 1,000 if not said), ATOLL_ENGINE=postgres on PostgreSQL: `make soak`.
 `make soak` does.
 """
 

@@ -92,7 +92,9 @@ class Server:
     def _as_user(self, command: str, *words: str) -> None:
         done = subprocess.run([self.binaries / command, *words], capture_output=True, text=True, check=False,
                               **self._options())  # type: ignore[call-overload]
-        assert done.returncode == 0, done.stderr
+        if done.returncode:
+            shutil.rmtree(self.folder)
+            raise AssertionError(done.stderr)
 
     def _start(self) -> subprocess.Popen[bytes]:
         words = ["-D", str(self.data), "-k", str(self.folder), "-c", "listen_addresses=", "-c", "max_connections=60"]

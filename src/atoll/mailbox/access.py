@@ -54,6 +54,7 @@ T = TypeVar("T")
 OWNER = UserId(b"")
 """Stands for the owner in rows of folder_user, whoever that is."""
 SORT_SLICE = 250
+MAX_CN = (1 << 63) - 1
 UNDELETABLE = (WellKnown.INBOX, WellKnown.OUTBOX)
 OTHER_FLAGS = Flag(511) & ~(Flag.SEEN | Flag.DELETED)
 
@@ -302,8 +303,11 @@ class Access:
         return int(may), bool(rights & Right.WRITE)
 
     async def flags(self, folder: Folder, uids: UidSet, op: str, flags: Flag, keywords: frozenset[str] = frozenset(),
-                    unchanged_since: int | None = None) -> FlagsDone:
-        """op "+", "-" or "=". Flags that the person may not touch are left alone; NO_RIGHT if none may be touched."""
+                    unchanged_since: int | None = None, *, stand: int = MAX_CN) -> FlagsDone:
+        """op "+", "-" or "=". Flags that the person may not touch are left alone; NO_RIGHT if none may be touched.
+
+        stand: the change number up to which the caller knows the folder.
+        """
         view = self._need(folder.fid, Right.READ)
         may, may_keywords = self._may_flags(view, folder.fid)
         if not may and not may_keywords:
@@ -311,7 +315,7 @@ class Access:
         if (flags or keywords) and not int(flags) & may and not (keywords and may_keywords):
             raise no_right()
         change = items.FlagChange(op, int(flags), keywords, may, may_keywords, self._own(view, folder.fid),
-                                  unchanged_since)
+                                  unchanged_since, stand)
         return await self._database.submit(items.set_flags(self.mailbox, folder.fid, uids, change))
 
     async def copy(self, folder: Folder, uids: UidSet, target: Folder) -> list[tuple[int, int]]:

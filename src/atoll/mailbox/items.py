@@ -86,7 +86,8 @@ def append(guid: MailboxId, fid: int, messages: list[tuple[Prepared, int, int, f
 
 @dataclass(frozen=True, slots=True)
 class FlagChange:
-    """op "+", "-", "="; may: bits that this person may change; may_keywords likewise; own: whose read state it is."""
+    """op "+", "-", "="; may: bits that this person may change; may_keywords likewise; own: whose read state it is;
+    stand: the number up to which the caller knows."""
 
     op: str
     flags: int
@@ -95,6 +96,7 @@ class FlagChange:
     may_keywords: bool
     own: UserId | None
     unchanged_since: int | None
+    stand: int
 
 
 def set_flags(guid: MailboxId, fid: int, uids: UidSet,
@@ -108,15 +110,16 @@ def set_flags(guid: MailboxId, fid: int, uids: UidSet,
             if name.lower() in mailbox.keyword_numbers}
         done: list[Row] = []
         modified: list[int] = []
+        foreign: list[int] = []
         for found in slices(tx, fid, uids, folder.uidnext):
-            done += _flag_slice(tx, mailbox, folder, found, change, numbers, modified)
+            done += _flag_slice(tx, mailbox, folder, found, change, numbers, modified, foreign)
             yield
-        return FlagsDone(done, UidSet.of(modified))
+        return FlagsDone(done, UidSet.of(modified), frozenset(foreign))
     return work
 
 
 def _flag_slice(tx: Tx, mailbox: MailboxMemory, folder: FolderState, found: list[Record], change: FlagChange,
-                numbers: set[int], modified: list[int]) -> list[Row]:
+                numbers: set[int], modified: list[int], foreign: list[int]) -> list[Row]:
     fid = folder.fid
     own = change.own
     mine = seen_rows_in(tx, fid, own, found) if own is not None else {}
@@ -134,6 +137,8 @@ def _flag_slice(tx: Tx, mailbox: MailboxMemory, folder: FolderState, found: list
         if change.unchanged_since is not None and shown_cn > change.unchanged_since:
             modified.append(uid)
             continue
+        if shown_cn > change.stand:
+            foreign.append(uid)
         wanted = int(_combined(change, shown))
         new_kw = _combined_kw(change, kw, numbers)
         stored = wanted if own is None else (wanted & ~Flag.SEEN) | (old & Flag.SEEN)

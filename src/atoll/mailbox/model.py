@@ -281,10 +281,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class FlagsDone:
-    """rows: the messages as they are now; modified: those left alone because they had changed [RFC 7162 §3.1.3]."""
+    """rows: the messages as they are now; modified: those left alone because they had changed [RFC 7162 §3.1.3];
+    foreign: uids of rows that had changed since the number at which the caller stood."""
 
     rows: list[Row]
     modified: UidSet
+    foreign: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

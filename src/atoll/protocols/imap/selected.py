@@ -57,6 +57,11 @@ class Selected:
         self.told: dict[int, int] | None = None  # uid -> cn: what this command's own answers already said
         self.unsubscribe: Callable[[], None] = _nothing
 
+    @property
+    def recent_count(self) -> int:
+        """How many messages are \\Recent in this session [RFC 3501 §7.3.2]."""
+        return len(self.uids) + 1 - self.uids.seq_at_least(self.recent_from) if len(self.uids) else 0
+
     def flags_of(self, row: Row) -> bytes:
         """The flags of a row, without parentheses."""
         return flag_text(row[1], self.access.keywords(row) if row[2] else (), row[0] >= self.recent_from)
@@ -121,9 +126,9 @@ class Selected:
             out.extend(self._gone(look.vanished, vanished))
         if look.arrived:
             out.append(b"* %d EXISTS\r\n" % len(look.uids))
-            if recent:
-                out.append(b"* %d RECENT\r\n" % sum(1 for uid in look.recent if uid >= self.recent_from))
         before, self.uids, self.cn = self.cn, look.uids, look.cn
+        if look.arrived and recent:
+            out.append(b"* %d RECENT\r\n" % self.recent_count)
         if vanished and look.cn != before and not look.changed and not look.vanished:
             # Nothing else of this says the new number: a client that keeps it need not select again to learn it.
             out.append(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % look.cn)

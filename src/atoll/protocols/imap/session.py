@@ -463,5 +463,7 @@ class Session(asyncio.Protocol):
             selected.unsubscribe()
         link, self.remote = self.remote, None
         if link is not None:
+            # Closed later, forgotten now: who selects there again needs another one.
+            self.links = {mailbox: one for mailbox, one in self.links.items() if one is not link}
             link.transport.close()
 

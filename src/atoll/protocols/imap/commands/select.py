@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from atoll.mailbox import Access, Folder, Right, Row, UidMap
+from atoll.mailbox.uidset import MAX_UID
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.errors import Bad
@@ -90,7 +91,8 @@ async def _open(session: Session, args: Select, *, examine: bool) -> Ok:
     # No await from here to select(): map and number are of one moment.
     uids, folder = access.uid_map(told), access.folder_by_id(told.fid)
     selected = Selected(access, folder, uids, read_only=read_only)
-    selected.recent_from = told.recent_uid
+    # [RFC 9051 §2.3.2] a rev2 client knows no \Recent
+    selected.recent_from = MAX_UID + 1 if session.enabled.rev2 else told.recent_uid
     session.select(selected)
     session.write(_lines(session, args, selected))
     if args.qresync is not None and args.qresync.uid_validity == folder.uidv:
@@ -106,7 +108,7 @@ def _lines(session: Session, args: Select, selected: Selected) -> bytes:
     if rev2:
         lines.append(b'* LIST () "/" ' + name)
     else:
-        lines.append(b"* %d RECENT" % recent_count(selected.uids, selected.recent_from))
+        lines.append(b"* %d RECENT" % selected.recent_count)
     lines += [
         f"* OK [PERMANENTFLAGS ({_permanent(selected, keywords)})] Kept flags".encode("ascii", "replace"),
         b"* OK [UIDVALIDITY %d] Good" % folder.uidv,
@@ -128,11 +130,6 @@ def _permanent(selected: Selected, keywords: str) -> str:
     if rights & Right.WRITE:
         kept += [word for word in keywords.split() if word not in ("\\Seen", "\\Deleted")] + ["\\*"]
     return " ".join(kept)
-
-
-def recent_count(uids: UidMap, recent_from: int) -> int:
-    """How many messages are \\Recent in this session."""
-    return len(uids) + 1 - uids.seq_at_least(recent_from) if len(uids) else 0
 
 
 async def _resync(session: Session, selected: Selected, args: Qresync) -> None:

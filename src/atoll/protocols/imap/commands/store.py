@@ -55,7 +55,8 @@ async def run(session: Session, args: Store, tag: bytes, *, uid: bool) -> Ok:
     ranges = selected.asked(args.messages, uid=uid)
     modified: list[tuple[int, int]] = []
     for uids in batches(selected, ranges, BATCH):
-        done = await selected.access.flags(selected.folder, uids, args.op, flags, keywords, args.unchanged_since)
+        done = await selected.access.flags(selected.folder, uids, args.op, flags, keywords, args.unchanged_since,
+                                           stand=selected.cn)
         modified.extend(done.modified.ranges)
         _tell(session, selected, args, done)
         await session.breathe()
@@ -92,7 +93,8 @@ def _positions(selected: Selected, ranges: list[tuple[int, int]]) -> list[int]:
 
 def _tell(session: Session, selected: Selected, args: Store, done: FlagsDone) -> None:
     told = selected.told = selected.told or {}
-    told.update((row[0], row[3]) for row in done.rows)
+    # Silent is the change of this client only: what somebody else changed meanwhile is told [RFC 9051 §6.4.6].
+    told.update((row[0], row[3]) for row in done.rows if not (args.silent and row[0] in done.foreign))
     condstore = session.enabled.condstore
     if args.silent and not condstore:
         return

@@ -194,7 +194,7 @@ class MailboxDatabase:
         """Finish what waits; close. Listeners are told once more: what they then ask says that it is gone."""
         self.closed = True
         for guid in list(self._listeners):
-            self._tell(Notice(guid, 0, frozenset()))
+            self._tell(Notice(guid, 0, frozenset(), gone=True))
         if self._upkeep is not None:
             await asyncio.gather(self._upkeep, return_exceptions=True)
         await self.writer.close()

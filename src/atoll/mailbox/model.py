@@ -316,11 +316,15 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """After a commit: look again at these folders. Losing one or getting it twice does no harm."""
+    """After a commit: look again at these folders. Losing one or getting it twice does no harm.
+
+    gone: the last one, the database is closed here; no folder: only the mailbox itself changed (a new keyword).
+    """
 
     mailbox: MailboxId
     cn: int
     fids: frozenset[int]
+    gone: bool = False
 
 
 Listener = Callable[[Notice], None]

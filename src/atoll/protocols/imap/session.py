@@ -381,10 +381,10 @@ class Session(asyncio.Protocol):
     def on_notice(self, notice: Notice) -> None:
         """The mailbox layer committed something."""
         selected = self.selected
-        if selected is None or (notice.fids and selected.folder.fid not in notice.fids):
+        if selected is None or not (notice.gone or selected.folder.fid in notice.fids):
             return
         self._dirty = True
-        if not notice.fids and self._task is None:  # the database went (dismounted, restored, in doubt): so do we
+        if notice.gone and self._task is None:  # the database went (dismounted, restored, in doubt): so do we
             self.bye("UNAVAILABLE", "The mailbox is not available just now")
             return
         if self.idle_tag and self._task is None:

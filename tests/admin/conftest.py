@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from click.testing import CliRunner, Result
 
 from atoll.admin import ops
@@ -96,7 +97,7 @@ class Island:
         await parts.close()
 
     def start(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),))
         self._thread.start()
         assert self._ready.wait(10)

@@ -139,14 +139,13 @@ async def test_nothing_acknowledged_is_lost(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", READ)
 async def test_control_a_database_that_does_not_sync_each_commit_loses_some(tmp_path: Path, kind: str) -> None:
     story = told(tmp_path, kind, "NORMAL", 0)
-    story.journal.write_image(tmp_path / "cut", len(story.journal.ops) - _closing(story), random.Random(0), "nothing")
-    bad = broken(story, len(story.journal), await READ[kind](tmp_path / "cut", tmp_path / "epochs.json"))
-    assert bad["lost"]
-
-
-def _closing(story: Story) -> int:
-    """Operations after the last promise: closing a database syncs it."""
-    return len(story.journal) - max(point for point, what, _ in story.promises if what == "stored")
+    # Behind each of the last promises: a checkpoint may just have synced what came before one of them.
+    for cut in sorted({point for point, what, _ in story.promises if what == "stored"})[-12:]:
+        image = tmp_path / f"cut-{cut}"
+        story.journal.write_image(image, cut, random.Random(0), "nothing")
+        if broken(story, cut, await READ[kind](image, tmp_path / "epochs.json")).get("lost"):
+            return
+    pytest.fail("synchronous=NORMAL has lost nothing: the power cut of these tests cuts nothing")
 
 
 def test_the_disk_keeps_what_was_synced_and_nothing_else() -> None:

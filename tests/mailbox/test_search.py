@@ -140,8 +140,10 @@ def test_contents_wait_for_the_index_within_their_room() -> None:
     assert recent.take(4) is None
 
 
-async def test_one_round_indexes_all_mailboxes_that_are_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "BATCH", 3)
+@pytest.mark.parametrize(("batch", "expected"), [(512, 1), (3, 4)])
+async def test_a_round_takes_all_mailboxes_that_are_behind(
+        store: Store, monkeypatch: pytest.MonkeyPatch, batch: int, expected: int) -> None:
+    monkeypatch.setattr(feed, "BATCH", batch)
     await store.deliver([delivery(mailbox, body=f"pear {number}") for number in range(5) for mailbox in (ALICES, BOBS)])
     index = store.feed(store.database("db1"))
     behind: dict[MailboxId, None] = {ALICES: None, BOBS: None}
@@ -150,7 +152,7 @@ async def test_one_round_indexes_all_mailboxes_that_are_behind(store: Store, mon
         behind = await index._round(behind)
         rounds += 1
     assert index.indexed == 10
-    assert rounds <= 5  # 3, 3, 3, 1: a round is filled from several mailboxes
+    assert rounds == expected
     for mailbox, who in ((ALICES, ALICE), (BOBS, BOB)):
         access = await store.open(mailbox, who)
         assert await access.search(access.folder("INBOX"), Text("pear")) == [1, 2, 3, 4, 5]

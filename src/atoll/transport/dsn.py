@@ -7,6 +7,7 @@ Not    a notice about a notice: there is nobody to tell [RFC 5321 §6.1].
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from atoll.formats.smtp.replies import Reply
 from atoll.transport.envelope import Envelope, Recipient
 
 HEADER_MAX = 16384
+_XTEXT = re.compile(r"\+([0-9A-F]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def report(envelope: Envelope, outcomes: Sequence[Outcome], content: bytes, *, h
     ascii_only = envelope.sender.isascii() and all(one.recipient.address.isascii() for one in outcomes) \
         and header.isascii()
     kind = "" if ascii_only else "global-"
-    envid = f"Original-Envelope-Id: {envelope.envid}\r\n" if envelope.envid else ""
+    envid = f"Original-Envelope-Id: {_plain(envelope.envid)}\r\n" if envelope.envid else ""
     head = (f"Date: {date}\r\nFrom: Mail delivery <postmaster@{host}>\r\nTo: <{envelope.sender}>\r\n"
             f"Subject: {subject}\r\nMessage-ID: <{to_text(ident)}@{host}>\r\n"
             f"Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
@@ -77,6 +79,12 @@ def report(envelope: Envelope, outcomes: Sequence[Outcome], content: bytes, *, h
 _crlf = "\r\n"
 
 
+def _plain(xtext: str) -> str:
+    """What xtext stands for [RFC 3461 §4, §6.3]; as it came when that is no text for a header line."""
+    text = _XTEXT.sub(lambda found: chr(int(found[1], 16)), xtext)
+    return text if all(" " <= char <= "~" for char in text) else xtext
+
+
 def _bits(ascii_only: bool) -> str:
     return "" if ascii_only else "Content-Transfer-Encoding: 8bit\r\n"
 
@@ -92,7 +100,7 @@ def _for_people(outcomes: Sequence[Outcome]) -> str:
 
 
 def _group(one: Outcome, kind: str) -> str:
-    original = f"Original-Recipient: {one.recipient.orcpt}\r\n" if one.recipient.orcpt else ""
+    original = f"Original-Recipient: {_plain(one.recipient.orcpt)}\r\n" if one.recipient.orcpt else ""
     return (f"{original}Final-Recipient: {'utf-8' if kind else 'rfc822'}; {one.recipient.address}\r\n"
             f"Action: {one.action}\r\nStatus: {one.reply.status or f'{one.reply.code // 100}.0.0'}\r\n"
             f"Diagnostic-Code: smtp; {one.reply.code} {one.reply.status} {one.reply.text}\r\n")

@@ -26,6 +26,7 @@ from atoll.runtime.metrics import Metrics
 from atoll.runtime.rpc import RpcError
 from atoll.sql import SqlError
 from atoll.transport import dsn
+from atoll.transport.completion import completed
 from atoll.transport.envelope import Envelope, LmtpFacts, Target, delivery_key
 from atoll.transport.loops import is_loop
 from atoll.transport.pressure import Pressure
@@ -92,7 +93,9 @@ class Pipeline:
     # -- receive
 
     def accept(self, envelope: Envelope, content: bytes, done: Callable[[Reply], None]) -> None:
-        """Take a message in; done gets the one reply."""
+        """Take a message in; done gets the one reply. A person's own is completed, others' stay as they are."""
+        if envelope.user:
+            content = completed(content, envelope, self._host)
         self._tracking.event("RECEIVE", envelope, "", size=len(content))
         if self._pressure.low:
             self._refuse(envelope, replies.NO_SPACE, done)

@@ -23,6 +23,7 @@ _QUOTED = re.compile(r'"(?:[^\x00-\x1f\x7f"\\]|\\[\x20-\x7e])+"\Z')
 _LABEL = r"[A-Za-z0-9\u0080-\U0010ffff_](?:[A-Za-z0-9\u0080-\U0010ffff_-]{0,61}[A-Za-z0-9\u0080-\U0010ffff_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*\Z")
+_ORCPT = re.compile(r"[A-Za-z0-9-]+;[^\x00-\x20\x7f]+\Z")
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\Z")
 _PLAIN = (r"(?=[^@]{1,64}@)([A-Za-z0-9_+=-]+(?:\.[A-Za-z0-9_+=-]+)*)@"
           r"([A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*)")
@@ -175,7 +176,9 @@ def parse_rcpt(text: str, *, utf8: bool) -> RcptTo:
     found = _parameters(rest)
     notify = frozenset(filter(None, found.pop("NOTIFY", "").upper().split(",")))
     orcpt = found.pop("ORCPT", "")
-    if not notify <= NOTIFY or ("NEVER" in notify and len(notify) > 1) or len(orcpt) > 500:
+    if not notify <= NOTIFY or ("NEVER" in notify and len(notify) > 1):
+        raise Refuse(replies.SYNTAX)
+    if len(orcpt) > 500 or (orcpt and not _ORCPT.match(orcpt)):
         raise Refuse(replies.SYNTAX)
     if found:
         raise Refuse(UNKNOWN_PARAMETER)

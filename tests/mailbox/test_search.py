@@ -8,9 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atoll.base.ids import MailboxId
 from atoll.mailbox import Access, Flag, NewMessage, Store, UidSet
-from atoll.mailbox.blobs import RecentDigests
 from atoll.mailbox.query import (
     All,
     And,
@@ -30,12 +28,11 @@ from atoll.mailbox.query import (
     Text,
     Uids,
 )
-from atoll.mailbox.search import feed
 from atoll.mailbox.search.index import expression
 from atoll.mailbox.search.run import BY_UNSEEN, UNSEEN
 from tests.postgres import on_postgres, plan_on_postgres
 
-from .kit import ALICE, ALICES, BOB, BOBS, T0, content, delivery, new
+from .kit import ALICES, T0, content, new
 
 WORDS = ("lazy", "fox", "foxes", "dog", "Köln", "report", "re", "x1")
 
@@ -95,6 +92,7 @@ async def test_ids_and_numbers(alice: Access) -> None:
        word=st.sampled_from(WORDS), cut=st.integers(1, 4))
 async def test_recall_is_that_of_a_plain_scan_for_word_beginnings(store: Store, bodies: list[list[str]], word: str,
                                                                   cut: int) -> None:
+    from .kit import ALICE
     alice = await store.open(ALICES, ALICE)
     folder = await alice.create(f"F{alice.folder('INBOX').uidv}-{len(alice.folders())}")
     await alice.append(folder, [NewMessage(content("s", " ".join(body)), T0) for body in bodies])
@@ -125,33 +123,3 @@ async def test_a_moved_copied_or_recovered_message_is_found(store: Store, alice:
     ("a.", '"a."'), ("AND OR NOT", '"AND OR NOT" *')])
 def test_expressions_cannot_be_broken_out_of(text: str, wanted: str | None) -> None:
     assert expression(text) == wanted
-
-
-def test_contents_wait_for_the_index_within_their_room() -> None:
-    recent = RecentDigests(octets=10)
-    for blob in (1, 2, 3):
-        recent.keep(blob, b"12345")
-    assert recent.take(1) is None  # the newer ones needed its room
-    assert recent.take(3) == b"12345"
-    assert recent.take(3) is None
-    recent.keep(4, b"12345")
-    assert recent.take(2) == b"12345"  # room that was given back is used again
-    recent.clear()
-    assert recent.take(4) is None
-
-
-async def test_one_round_indexes_all_mailboxes_that_are_behind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "BATCH", 3)
-    await store.deliver([delivery(mailbox, body=f"pear {number}") for number in range(5) for mailbox in (ALICES, BOBS)])
-    index = store.feed(store.database("db1"))
-    behind: dict[MailboxId, None] = {ALICES: None, BOBS: None}
-    rounds = 0
-    while behind:
-        behind = await index._round(behind)
-        rounds += 1
-    assert index.indexed == 10
-    assert rounds <= 5  # 3, 3, 3, 1: a round is filled from several mailboxes
-    for mailbox, who in ((ALICES, ALICE), (BOBS, BOB)):
-        access = await store.open(mailbox, who)
-        assert await access.search(access.folder("INBOX"), Text("pear")) == [1, 2, 3, 4, 5]
-    assert index.indexed == 10  # they were there already

@@ -18,7 +18,7 @@ from atoll.directory.client.model import Quota
 from atoll.mailbox.blobs import Prepared, RecentDigests
 from atoll.mailbox.errors import no_folder
 from atoll.mailbox.memory import FolderState, Grant, MailboxMemory, pack, unpack
-from atoll.mailbox.model import DELETED, SEEN, FlagsDone, Placed, Row, Want
+from atoll.mailbox.model import Flag, FlagsDone, Placed, Row, Want
 from atoll.mailbox.place import Threads, check_room, check_uids, keyword_numbers, kw_column, place, thread_hashes
 from atoll.mailbox.reading import SELECT_RANGE, seen_rows, spans
 from atoll.mailbox.tx import INSERT_ITEM, INSERT_TOMB, PUT_SEEN, SWEEP, Tx
@@ -133,7 +133,7 @@ def _flag_slice(tx: Tx, mailbox: MailboxMemory, folder: FolderState, found: list
         shown, shown_cn = old, cn
         if own is not None:
             read, read_cn = mine.get(uid, (0, 0))
-            shown, shown_cn = (old & ~SEEN) | (SEEN if read else 0), max(cn, read_cn)
+            shown, shown_cn = (old & ~Flag.SEEN) | (Flag.SEEN if read else 0), max(cn, read_cn)
         if change.unchanged_since is not None and shown_cn > change.unchanged_since:
             modified.append(uid)
             continue
@@ -141,21 +141,21 @@ def _flag_slice(tx: Tx, mailbox: MailboxMemory, folder: FolderState, found: list
             foreign.append(uid)
         wanted = int(_combined(change, shown))
         new_kw = _combined_kw(change, kw, numbers)
-        stored = wanted if own is None else (wanted & ~SEEN) | (old & SEEN)
-        if grant is not None and (wanted ^ shown) & SEEN:
+        stored = wanted if own is None else (wanted & ~Flag.SEEN) | (old & Flag.SEEN)
+        if grant is not None and (wanted ^ shown) & Flag.SEEN:
             cn = tx.number(mailbox)
-            seen.append((fid, own, uid, cn, wanted & SEEN))
-            grant.seen_items += 1 if wanted & SEEN else -1
+            seen.append((fid, own, uid, cn, wanted & Flag.SEEN))
+            grant.seen_items += 1 if wanted & Flag.SEEN else -1
             grant.cn_seen = cn
         if stored != old or new_kw != kw:
             cn = tx.number(mailbox)
-            if new_kw == kw and stored ^ old == SEEN:
+            if new_kw == kw and stored ^ old == Flag.SEEN:
                 reads.append((int(stored), cn, fid, uid))
             else:
                 items.append((int(stored), new_kw, cn, cn, fid, uid))
             folder.cn_high = cn
-            folder.unread += (1 if old & SEEN else -1) if (stored ^ old) & SEEN else 0
-            folder.deleted += (-1 if old & DELETED else 1) if (stored ^ old) & DELETED else 0
+            folder.unread += (1 if old & Flag.SEEN else -1) if (stored ^ old) & Flag.SEEN else 0
+            folder.deleted += (-1 if old & Flag.DELETED else 1) if (stored ^ old) & Flag.DELETED else 0
         done.append(Row((uid, wanted, new_kw, max(cn, shown_cn), *record[4:])))
     if items or reads:
         tx.many(SET_FLAGS, items)  # type: ignore[arg-type]
@@ -246,9 +246,9 @@ def count(folder: FolderState, flags: int, size: int, sign: int) -> None:
     """One item came (+1) or went (-1)."""
     folder.total += sign
     folder.octets += sign * size
-    if not flags & SEEN:
+    if not flags & Flag.SEEN:
         folder.unread += sign
-    if flags & DELETED:
+    if flags & Flag.DELETED:
         folder.deleted += sign
 
 
@@ -282,7 +282,7 @@ def move_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fold
     for uid, flags, _kw, _cn, id_, conv, received, size, _blob in found:
         new, number = target.uidnext, tx.number(mailbox)
         target.uidnext += 1
-        kept = flags & ~DELETED if target.hidden else flags
+        kept = flags & ~Flag.DELETED if target.hidden else flags
         items.append((target.fid, new, number if reborn else id_, number, number, int(kept), source.fid, uid))
         metas.append((target.fid, new, origin, source.fid, uid) if reborn else (target.fid, new, source.fid, uid))
         tombs.append((source.fid, tx.number(mailbox), uid, mailbox.mid, id_, received,
@@ -320,7 +320,7 @@ def expunge(guid: MailboxId, fid: int, uids: UidSet, deletions_fid: int, now: in
             return done
         for found in slices(tx, fid, uids, source.uidnext):
             if only_deleted:
-                found = [record for record in found if record[1] & DELETED]
+                found = [record for record in found if record[1] & Flag.DELETED]
             if found:
                 check_uids(target, len(found))
                 done += [uid for uid, _ in move_slice(tx, mailbox, source, target, found, now)]

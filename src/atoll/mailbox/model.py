@@ -66,10 +66,6 @@ class WellKnown(IntEnum):
     PURGES = 16
 
 
-SEEN, DELETED = int(Flag.SEEN), int(Flag.DELETED)
-"""For what is done row by row: an operation of IntFlag costs ten times that of int."""
-
-
 class Right(IntFlag):
     """[RFC 4314 §2.1]"""
 
@@ -88,7 +84,7 @@ class Right(IntFlag):
 
     @classmethod
     def all(cls) -> Right:
-        return ALL_RIGHTS
+        return cls(2047)
 
     @classmethod
     def of(cls, letters: str) -> Right:
@@ -107,9 +103,6 @@ class Right(IntFlag):
     def letters(self) -> str:
         """"lrswipkxtea" of those held."""
         return "".join(letter for bit, letter in enumerate(RIGHT_LETTERS) if self & (1 << bit))
-
-
-ALL_RIGHTS = Right(2047)
 
 
 RIGHT_LETTERS = "lrswipkxtea"

@@ -19,7 +19,7 @@ from atoll.directory.client.model import Quota
 from atoll.mailbox.blobs import Prepared, RecentDigests, put
 from atoll.mailbox.errors import StoreCode, StoreError
 from atoll.mailbox.memory import FolderState, MailboxMemory, pack
-from atoll.mailbox.model import DELETED, SEEN
+from atoll.mailbox.model import Flag
 from atoll.mailbox.tx import INSERT_ITEM, INSERT_META, INSERT_THREAD, PUT_CONVERSATION, Tx
 
 if TYPE_CHECKING:
@@ -196,9 +196,9 @@ def place(tx: Tx, mailbox: MailboxMemory, folder: FolderState, threads: Threads,
     folder.cn_high = mailbox.cn
     folder.total += 1
     folder.octets += size
-    if not flags & SEEN:
+    if not flags & Flag.SEEN:
         folder.unread += 1
-    if flags & DELETED:
+    if flags & Flag.DELETED:
         folder.deleted += 1
     mailbox.items += 1
     mailbox.octets += size

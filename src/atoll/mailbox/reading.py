@@ -13,7 +13,7 @@ from atoll.mailbox import blobs
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import no_folder
 from atoll.mailbox.memory import MailboxMemory
-from atoll.mailbox.model import EPOCH_SHIFT, SEEN, Changes, Look, Row, Want
+from atoll.mailbox.model import EPOCH_SHIFT, Changes, Flag, Look, Row, Want
 from atoll.mailbox.uidmap import UidMap
 from atoll.mailbox.uidset import UidSet
 from atoll.sql import Connection, Reads
@@ -106,7 +106,7 @@ def with_own_seen(connection: Reads, fid: int, who: UserId, found: list[Record])
 
 
 def _overlaid(record: Record, seen: int, cn: int) -> Record:
-    flags = (record[1] & ~SEEN) | (SEEN if seen else 0)
+    flags = (record[1] & ~Flag.SEEN) | (Flag.SEEN if seen else 0)
     return (record[0], int(flags), record[2], max(record[3], cn), *record[4:])
 
 

@@ -206,8 +206,7 @@ class SearchFeed:
             if size > LARGE:
                 data = await self._read_large(blob, size)
                 return await asyncio.get_running_loop().run_in_executor(self._database.helper, document, number, data)
-            kept = self._database.recent.take(blob)
-            return document(number, blobs.read(self._database.reader, blob) if kept is None else kept)
+            return document(number, blobs.read(self._database.reader, blob))
         except StoreError as error:  # a damaged content is named by `database check`; the others are to be found
             if self._database.closed:
                 raise

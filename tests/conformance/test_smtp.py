@@ -351,7 +351,7 @@ def test_6531_smtputf8(world: World, alice: str) -> None:
     client = Smtp(world)
     assert client.cmd("MAIL FROM:<jörg@bücher.example>") in (501, 550, 553)  # without SMTPUTF8
     client.envelope(alice, "<jörg@bücher.example>", " SMTPUTF8")
-    assert client.data("From: Jörg <jörg@bücher.example>\r\nSubject: {} ü\r\n\r\nx\r\n.\r\n".format(title).encode()) == 250
+    assert client.data(f"From: Jörg <jörg@bücher.example>\r\nSubject: {title} ü\r\n\r\nx\r\n.\r\n".encode()) == 250
     whole = arrived(world, title)
     assert "jörg@bücher.example" in whole.decode()
     assert b"UTF8SMTPS" in whole

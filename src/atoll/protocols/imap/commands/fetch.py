@@ -124,7 +124,8 @@ async def _write(session: Session, selected: Selected, plan: Plan, numbered: lis
 async def _changed(session: Session, selected: Selected, plan: Plan, args: Fetch, ranges: list[tuple[int, int]]) -> Ok:
     """CHANGEDSINCE reads the change log, not the folder: its cost is that of the changes."""
     assert args.changed_since is not None
-    vanished, changed = changes(selected.access, selected.folder, selected.uids, args.changed_since, tuple(ranges))
+    now = selected.access.folder_by_id(selected.folder.fid)  # messages have arrived since it was selected
+    vanished, changed = changes(selected.access, now, selected.uids, args.changed_since, tuple(ranges))
     if args.vanished and vanished:
         gone = [uid for uid in vanished if not selected.uids.seq(uid)]  # those of the map are told as news
         if gone:

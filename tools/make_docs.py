@@ -78,6 +78,7 @@ def walk(command: click.Command, path: str, parent: click.Context
          ) -> Iterator[tuple[str, click.Command, click.Context]]:
     """The command and, if it is a group, its verbs."""
     ctx = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, terminal_width=WIDTH)
+    command._help_option = None  # click keeps the one of whoever asked first
     yield path, command, ctx
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):

@@ -136,7 +136,6 @@ def root() -> None:
         pytest.skip(f"not run, client missing: postfix ({why})")
 
 
-@pytest.mark.soak  # one message of 2,000 stayed queued once on a loaded machine: found out before it comes back
 def test_2000_arrive_once(root: None, relay_site: Site, tool: Tool, tmp_path: Path) -> None:
     deliver(relay_site, tool, tmp_path, 2000, kill_every=1.5)
 

@@ -139,7 +139,10 @@ _WITH_ARGUMENT: dict[str, Callable[[Cursor, str], SearchKey]] = {
 
 
 def _charset(cur: Cursor) -> None:
-    if as_text(cur.astring()).upper() not in ("UTF-8", "US-ASCII"):
+    """charset SP: a command that ends here has no keys and is out of form, whatever its charset."""
+    name = as_text(cur.astring()).upper()
+    cur.space()
+    if name not in ("UTF-8", "US-ASCII"):
         raise BadCharset
 
 
@@ -163,7 +166,6 @@ def parse_search(cur: Cursor) -> Search:
     returns, extended = _returns(cur)
     if cur.skip(b"CHARSET "):
         _charset(cur)
-        cur.space()
     key = _Keys(cur).all(1)
     cur.end()
     return Search(key, returns, extended)
@@ -184,7 +186,6 @@ def parse_sort(cur: Cursor) -> Sort:
             raise Bad("Too many sort keys")
     cur.expect(b") ")
     _charset(cur)
-    cur.space()
     key = _Keys(cur).all(1)
     cur.end()
     return Sort(tuple(criteria), Search(key, returns, extended))
@@ -197,7 +198,6 @@ def parse_thread(cur: Cursor) -> Thread:
         raise Bad("Unknown threading algorithm")
     cur.space()
     _charset(cur)
-    cur.space()
     key = _Keys(cur).all(1)
     cur.end()
     return Thread(algorithm, Search(key))

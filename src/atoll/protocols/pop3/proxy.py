@@ -1,7 +1,7 @@
 """protocols.pop3.proxy -- the frontend's POP3: greeting, TLS, sign-in, then bytes both ways.
 
 In     connections of runtime.listen; the directory's sign-in; the path of a mailbox process's socket.
-Out    before sign-in: CAPA, NOOP, STLS, USER, PASS, AUTH, QUIT. After it: a splice (runtime.splice).
+Out    before sign-in: CAPA, STLS, USER, PASS, AUTH, QUIT. After it: a splice (runtime.splice).
 Spec   PROCESSES 6 (hand-over), 9 (times); [RFC 1939 §4], [RFC 2449], [RFC 2595] STLS, [RFC 5034] AUTH.
 Fails  a mailbox process that goes: the connection ends, and nothing was deleted.
 Not    mailboxes, tokens' content, passwords' truth: this module reaches no store and no directory server.
@@ -191,9 +191,6 @@ class PreAuth(asyncio.Protocol):
         listed = "".join([f"{name}\r\n" for name in (*CAPABILITIES, *more)])
         self.transport.write(ok("Capabilities follow") + listed.encode("ascii") + TERMINATOR)
 
-    def _noop(self, command: Command) -> None:
-        self._ok()
-
     def _quit(self, command: Command) -> None:
         self._end(ok("Bye"))
 
@@ -368,7 +365,6 @@ class PreAuth(asyncio.Protocol):
 COMMANDS: dict[str, Callable[[PreAuth, Command], None]] = {
     "AUTH": PreAuth._auth,
     "CAPA": PreAuth._capa,
-    "NOOP": PreAuth._noop,
     "PASS": PreAuth._password,
     "QUIT": PreAuth._quit,
     "STLS": PreAuth._stls,

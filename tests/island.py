@@ -295,7 +295,17 @@ def _role_name(pid: int) -> str:
     return words[-2].decode() if any(word.startswith(b"atoll.roles.") for word in words) else ""
 
 
+def alive(pid: int) -> bool:
+    """Whether it still holds locks, ports or files: a zombie whose threads have ended too does not, however long
+    nobody reaps it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] != "Z" or fields[17] != "1"  # state, num_threads: proc_pid_stat(5)
+
+
 def _gone(pids: list[int]) -> None:
     deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,13 +1,13 @@
 """The store's contract as a state machine (STORE 6 and 8): writers, bad days, clients of several kinds.
 
-ATOLL_SOAK=1 runs it long (EXAMPLES histories, 1,000 if not said), ATOLL_ENGINE=postgres on PostgreSQL: `make soak`.
-`make soak` does.
+SOAK=1 runs it long (EXAMPLES histories, 1,000 if not said), ATOLL_ENGINE=postgres on PostgreSQL; `make soak` does both.
 """
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -19,7 +19,7 @@ from tests.postgres import chosen_engine
 
 from .world import PATHS, World
 
-SOAK = bool(os.environ.get("ATOLL_SOAK"))
+SOAK = bool(os.environ.get("SOAK"))
 paths = st.sampled_from(PATHS)
 picks = st.lists(st.integers(0, 30), min_size=1, max_size=4)
 few = st.integers(1, 4)
@@ -129,6 +129,8 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
+if SOAK:
+    TestMachine = pytest.mark.soak(TestMachine)
 TestMachine.settings = settings(max_examples=int(os.environ.get("EXAMPLES", "1000")) if SOAK else 30,
                                 stateful_step_count=100 if SOAK else 40, deadline=None,
                                 suppress_health_check=list(HealthCheck))

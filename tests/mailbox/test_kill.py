@@ -23,8 +23,12 @@ from .kit import ALICE, ALICES, StillClock, delivery, mounted
 POINTS = ("mailbox.commit.before", "mailbox.commit.after", "mailbox.reply.before", "mailbox.notify.before",
           "mailbox.mount.before_barrier", "mailbox.mount.after_barrier", "mailbox.search.commit.before",
           "mailbox.search.commit.after")
-SEEDS = 10_000 if os.environ.get("ATOLL_SOAK") else 20
+SOAK = bool(os.environ.get("SOAK"))
+SEEDS = 10_000 if SOAK else 20
 ROOT = Path(__file__).resolve().parents[2]
+
+if SOAK:
+    pytestmark = pytest.mark.soak
 
 
 def run_until_killed(folder: Path, first: int, failpoint: str) -> list[int]:

@@ -28,6 +28,7 @@ from atoll.mailbox.query import (
     Text,
     Uids,
 )
+from atoll.mailbox.search import run
 from atoll.mailbox.search.index import expression
 from atoll.mailbox.search.run import BY_UNSEEN, UNSEEN
 from tests.postgres import on_postgres, plan_on_postgres
@@ -123,3 +124,50 @@ async def test_a_moved_copied_or_recovered_message_is_found(store: Store, alice:
     ("a.", '"a."'), ("AND OR NOT", '"AND OR NOT" *')])
 def test_expressions_cannot_be_broken_out_of(text: str, wanted: str | None) -> None:
     assert expression(text) == wanted
+
+
+_LEAVES = st.sampled_from([
+    Text("fox"), Text("dog"), Body("report"), Body("laz"), Body("none of them"), Field("subject", "s1"),
+    Field("from", "alice"), Field("cc", ""), HasFlag(Flag.SEEN), HasKeyword("work"), Uids(UidSet.of_ranges([(5, 30)])),
+    Size(larger=400), Sent(1_699_920_000_000, 1_700_006_400_000), Header("subject", "s2"), Header("message-id", "m3"),
+])
+_QUERIES = st.recursive(_LEAVES, lambda inner: st.one_of(
+    st.lists(inner, min_size=1, max_size=3).map(lambda terms: And(tuple(terms))),
+    st.lists(inner, min_size=1, max_size=3).map(lambda terms: Or(tuple(terms))), inner.map(Not)), max_leaves=6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(query=_QUERIES)
+async def test_looked_up_by_content_or_scanned_the_answer_is_one(store: Store, monkeypatch: pytest.MonkeyPatch,
+                                                                query: Query) -> None:
+    from .kit import ALICE
+    alice = await store.open(ALICES, ALICE)
+    inbox = alice.folder("INBOX")
+    if not inbox.total:
+        await alice.append(inbox, [new(f"s{i % 7}", f"{WORDS[i % 8]} {WORDS[i % 3]} {'x' * i * 20}",
+                                       message_id=f"<m{i}@x>") for i in range(40)])
+        await alice.flags(inbox, UidSet.of(range(1, 40, 3)), "+", Flag.SEEN, frozenset({"work"}))
+        await alice.copy(inbox, UidSet.of(range(1, 30, 4)), inbox)  # several items of one content
+        await alice.copy(inbox, UidSet.of(range(2, 30, 4)), alice.folder("Archive"))
+    found = []
+    for few, slice_rows in ((0, 7), (1 << 40, 1000)):
+        monkeypatch.setattr(run, "FEW", few)
+        monkeypatch.setattr(run, "LOOKED_UP", slice_rows)
+        found.append(await alice.search(inbox, query))
+    assert found[0] == found[1]
+
+
+async def test_a_rare_word_costs_its_hits_not_the_folder(store: Store, alice: Access) -> None:
+    inbox = alice.folder("INBOX")
+    await alice.append(inbox, [new(body="needle" if i == 7 else f"hay{i}") for i in range(60)])
+    assert await alice.search(inbox, Body("needle")) == [8]
+    database = store.database("db1")
+    plan = run.Plan(database, store.feed(database), database.view(ALICES), inbox.fid, None)
+    await plan.prepare(Text("needle"))
+    contents = plan.bound(And((Text("needle"), Not(HasFlag(Flag.SEEN)))))
+    assert contents is not None
+    assert [len(rows) for rows in plan._look_up("i.uid", [], [], contents)] == [1]
+    assert plan.bound(Or((Text("needle"), HasFlag(Flag.SEEN)))) is None
+    text = "SELECT i.uid FROM item i WHERE i.blob IN (?, ?) AND +i.fid = ? ORDER BY i.uid"
+    if not on_postgres():  # a planner with statistics may rightly read all of so small a table
+        assert "item_blob" in str(database.reader.all(f"EXPLAIN QUERY PLAN {text}", (1, 2, 1)))

@@ -5,14 +5,16 @@ Out    uids, ascending.
 Spec   RFC 9051 §6.4.4; ARCHITECTURE "Search" (SUBJECT, FROM, HEADER: exact substrings; TEXT, BODY: word beginnings).
 Fails  StoreError.
 
-Plan: leaves that need the index become sets of blobs first. What SQL can say of the hot row becomes the WHERE of one
-scan in uid order (UNSEEN has a partial index); the rest is asked row by row, in slices that leave the loop its turn.
+Plan: leaves that need the index become sets of blobs first. If these bound the answer and are few, the items of just
+those contents are looked up: the cost is that of the hits. Otherwise what SQL can say of the hot row becomes the WHERE
+of one scan in uid order (UNSEEN has a partial index). The rest is asked row by row, in slices that leave the loop its
+turn.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -23,7 +25,7 @@ from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError
 from atoll.mailbox.memory import MailboxMemory, unpack
 from atoll.mailbox.model import Flag
-from atoll.mailbox.place import read_sort_keys
+from atoll.mailbox.place import in_list, read_sort_keys
 from atoll.mailbox.query import (
     All,
     And,
@@ -43,14 +45,19 @@ from atoll.mailbox.query import (
     Text,
     Uids,
 )
-from atoll.mailbox.reading import HOT, with_own_seen
+from atoll.mailbox.reading import HOT, spans, with_own_seen
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.index import expression, folded
+from atoll.mailbox.uidset import UidSet
 from atoll.sql.engine import Record, Value
 
 SLICE_ROWS = 1000
 SLOW_ROWS = 32
 """Rows of a slice when contents have to be read."""
+FEW = 3
+"""Contents are looked up one by one when there are less than a FEW-th as many as items in the folder."""
+LOOKED_UP = 512
+"""Contents of one statement."""
 MAX_DEPTH = 64
 _SENT = re.compile(rb"(\d{1,2})\s+(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\w*\s+(\d{4})", re.I)
 _MONTHS = (b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec")
@@ -222,43 +229,79 @@ class Plan:
         except StoreError:
             return b""
 
-    # -- the scan ---------------------------------------------------------------------------------------------------
+    # -- the items ----------------------------------------------------------------------------------------------
+    def bound(self, query: Query) -> set[int] | None:
+        """Contents without which nothing matches, if the index knows them."""
+        if query in self._sets:
+            return self._sets[query]
+        if not isinstance(query, And | Or):
+            return None
+        parts = [self.bound(term) for term in query.terms]
+        known = [part for part in parts if part is not None]
+        if isinstance(query, And):
+            return min(known, key=len, default=None)
+        return set().union(*known) if len(known) == len(parts) else None
+
     async def run(self, query: Query) -> list[int]:
         """The uids."""
         await self.prepare(query)
         terms = query.terms if isinstance(query, And) else (query,)
+        contents = self.bound(query)
+        if contents is not None and len(contents) * FEW >= self.view.folders[self.fid].total:
+            contents = None
         conditions: list[str] = []
         values: list[Value] = []
         rest: list[Query] = []
         for term in terms:
             part = self.where(term)
-            if part is None:
-                rest.append(term)
-            else:
+            if part is not None:
                 conditions.append(part[0])
                 values += part[1]
+            elif contents is None or self._sets.get(term) is not contents:
+                rest.append(term)
         predicates = [self.predicate(term) for term in rest]
         needs_meta = any(_needs_meta(term) for term in rest)
         columns = HOT if predicates or self.own is not None else "i.uid"
+        found = (self._scan(columns, conditions, values) if contents is None
+                 else self._look_up(columns, conditions, values, contents))
+        uids: list[int] = []
+        for number, rows in enumerate(found):
+            if number:
+                await self.database.turns.take()
+            uids += self._picked(rows, predicates, needs_meta=needs_meta)
+        return uids if contents is None else sorted(uids)
+
+    def _scan(self, columns: str, conditions: list[str], values: list[Value]) -> Iterator[list[Record]]:
+        """The folder's items in uid order, slice by slice."""
         of_folder = BY_UNSEEN if UNSEEN in conditions else BY_UID
         condition = " AND ".join([of_folder, *conditions])
         text = f"SELECT {columns} FROM item i WHERE {condition} ORDER BY i.fid, i.uid LIMIT ?"
         size = SLOW_ROWS if self.slow else SLICE_ROWS
-        uids: list[int] = []
         first = 1
         while True:
             where: list[Value] = [self.fid, first]
             if of_folder is BY_UNSEEN:
                 where = [self.view.mid, self.fid, first, self.fid + 1]
             found = self.database.reader.all(text, [*where, *values, size])
-            if not found:
-                break
-            first = found[-1][0] + 1
-            uids += self._picked(found, predicates, needs_meta=needs_meta)
+            if found:
+                yield found
             if len(found) < size:
-                break
-            await self.database.turns.take()
-        return uids
+                return
+            first = found[-1][0] + 1
+
+    def _look_up(self, columns: str, conditions: list[str], values: list[Value],
+                 contents: set[int]) -> Iterator[list[Record]]:
+        """The folder's items of these contents, slice by slice, each in uid order."""
+        size = SLOW_ROWS if self.slow else LOOKED_UP
+        ordered = sorted(contents)
+        for at in range(0, len(ordered), size):
+            marks, blobs_of_slice = in_list(ordered[at:at + size])
+            # +: never by the folder's own key, which would read all of it
+            condition = " AND ".join([f"i.blob IN ({marks})", "+i.fid = ?", *conditions])
+            found = self.database.reader.all(f"SELECT {columns} FROM item i WHERE {condition} ORDER BY i.uid",
+                                             [*blobs_of_slice, self.fid, *values])  # type: ignore[list-item]
+            if found:
+                yield found
 
     def _picked(self, found: list[Record], predicates: list[Predicate], *, needs_meta: bool) -> list[int]:
         if not predicates:
@@ -266,9 +309,10 @@ class Plan:
         if self.own is not None:
             found = with_own_seen(self.database.reader, self.fid, self.own, found)
         if needs_meta:
-            self._metas = {uid: (envelope, sort) for uid, envelope, sort in self.database.reader.all(
-                "SELECT uid, substr(envelope, 1, 80), sort FROM item_meta WHERE fid = ? AND uid BETWEEN ? AND ?"
-                " ORDER BY uid", (self.fid, found[0][0], found[-1][0]))}
+            self._metas = {uid: (envelope, sort) for first, last in spans(UidSet.of(row[0] for row in found))
+                           for uid, envelope, sort in self.database.reader.all(
+                               "SELECT uid, substr(envelope, 1, 80), sort FROM item_meta WHERE fid = ?"
+                               " AND uid BETWEEN ? AND ? ORDER BY uid", (self.fid, first, last))}
         return [row[0] for row in found if all(predicate(row) for predicate in predicates)]
 
 

@@ -35,15 +35,15 @@ class Started:
         self.child.send({"type": "start", "name": self.child.name, "data": str(tmp_path), "pids": {"1": "init"},
                          "config": msgspec.json.encode(Config()).decode(), "supervisor": os.getpid(),
                          "listeners": {name: sock.fileno() for name, sock in listeners.items()}})
-        while {"type": "ready"} not in self.said:
+        while {"type": "ready"} not in self.said and not self.child.ended.done():
             await asyncio.sleep(0.01)
-            assert not self.child.ended.done()
 
 
 async def started(name: str, tmp_path: Path) -> Started:
     made = Started(name)
     async with asyncio.timeout(20):
         await made.start(tmp_path)
+    assert not made.child.ended.done()
     return made
 
 
@@ -76,8 +76,9 @@ async def test_the_end_of_the_channel_stops_it(tmp_path: Path) -> None:
 
 
 async def test_an_error_is_logged_and_is_exit_code_1(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    made = await started("broken", tmp_path)
-    assert await asyncio.wait_for(made.child.ended, 5) == 1
+    made = Started("broken")
+    await made.start(tmp_path)
+    assert await asyncio.wait_for(made.child.ended, 20) == 1
     assert "broken on purpose" in capfd.readouterr().err
 
 

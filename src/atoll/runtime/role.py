@@ -30,7 +30,7 @@ import msgspec
 from atoll.base import log
 from atoll.base.clock import Clock, SystemClock
 from atoll.base.config import Config
-from atoll.runtime import harden
+from atoll.runtime import handover, harden
 from atoll.runtime.control import ControlProtocol, Lines
 from atoll.runtime.metrics import Metrics
 
@@ -56,9 +56,16 @@ class RoleContext:
         self.stopping = asyncio.Event()
         self.tls: dict[str, str] | None = start.get("tls")
         """PEM texts "cert" and "key", for a role that speaks TLS (runtime.tls); newest since the last reload."""
+        self.leaving = asyncio.Event()
+        """Set with `stopping`; or alone: another process of this role serves on, this one lets its sessions end."""
         self.drain = 0.0
-        """Seconds that sessions may go on once `stopping` is set."""
-        self._pids: dict[int, str] = {int(pid): role for pid, role in start["pids"].items()}
+        """Seconds that sessions may go on once `leaving` or `stopping` is set."""
+        self.handing_over = False
+        """Set with `stopping`: this role's next life begins at once, see hand_over()."""
+        self._handover: dict[str, int] = start.get("handover") or {}
+        self._pids: dict[int, str] = {}
+        self._born: dict[int, int] = {}
+        self._know(start)
         self._reloads: list[Callable[[Config], None]] = []
         self._send = send
         self.single: bool = start.get("single", False)
@@ -80,6 +87,26 @@ class RoleContext:
         """Whether a process is that role ("frontend" stands for each of them). In one process, all are."""
         role = self._pids.get(pid)
         return role is not None and (self.single or role == name or role.rpartition("-")[0] == name)
+
+    def born(self, pid: int) -> int:
+        """When the supervisor started this process, in clock ticks since boot; 0: it is no role's."""
+        return self._born.get(pid, 0)
+
+    def _know(self, table: dict[str, Any]) -> None:
+        self._pids = {int(pid): role for pid, role in table["pids"].items()}
+        self._born = {int(pid): tick for pid, tick in table.get("born", {}).items()}
+
+    def handed_over(self) -> bytes:
+        """What the process before this one left; once; b"" after a crash and at the island's start."""
+        fd = self._handover.pop("in", -1)
+        return handover.read(fd) if fd >= 0 else b""
+
+    def hand_over(self, data: bytes) -> None:
+        """Leave this to the next process of this role, in memory only."""
+        fd = self._handover.pop("out", -1)
+        if fd >= 0:
+            handover.write(fd, data)
+            os.close(fd)
 
     def on_reload(self, callback: Callable[[Config], None]) -> None:
         """Call with the new configuration after a reload."""
@@ -109,7 +136,7 @@ class RoleContext:
         """A message of the supervisor."""
         kind = message["type"]
         if kind == "pids":
-            self._pids = {int(pid): role for pid, role in message["pids"].items()}
+            self._know(message)
         elif kind == "ping":
             self._send({"type": "pong", "id": message["id"]})
         elif kind == "metrics":
@@ -121,13 +148,18 @@ class RoleContext:
                 callback(self.config)
         elif kind == "open":
             self._open.set()
+        elif kind == "leave":
+            self.drain = message["drain"]
+            self.leaving.set()
         elif kind == "stop":
+            self.handing_over = message.get("hand_over", False)
             self.stop(message["drain"])
 
     def stop(self, drain: float = 0.0) -> None:
         """Finish: by the supervisor's word, by SIGTERM, or because it has gone."""
         self.drain = drain
         self.stopping.set()
+        self.leaving.set()
         self._open.set()  # whoever waits to be let in goes on, and sees `stopping`
 
 
@@ -180,11 +212,9 @@ async def _live(main: Callable[[RoleContext], Awaitable[None]], start: dict[str,
                 more: list[dict[str, Any]]) -> None:
     loop = asyncio.get_running_loop()
     control.setblocking(False)
-    channel: ControlProtocol
     context = RoleContext(start, listeners, lambda message: channel.send(message))
-    _, channel = await loop.create_connection(lambda: ControlProtocol(context.told, context.stop, lines), sock=control)
-    for message in more:
-        context.told(message)
+    channel = ControlProtocol(context.told, context.stop, lines, more)
+    await loop.create_connection(lambda: channel, sock=control)
     loop.add_signal_handler(signal.SIGTERM, context.stop)
     trim = asyncio.create_task(_trim_memory())
     try:

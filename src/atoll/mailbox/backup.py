@@ -9,7 +9,9 @@ Fails  SqlError, StoreError, OSError. A backup that was not finished has another
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +24,11 @@ from atoll.mailbox.errors import StoreCode, StoreError, no_folder
 from atoll.mailbox.memory import MailboxMemory, load
 from atoll.mailbox.model import Content, Flag, Folder, NewMessage
 from atoll.mailbox.store import Store, schema
+from atoll.mailbox.switch import switch, sync_folder
 from atoll.sql import Connection, Engine, Unsupported, migrate
 
 STEP_PAGES = 256
+UNFINISHED_SECONDS = 3600
 Progress = Callable[[int, int], None]
 
 
@@ -34,7 +38,7 @@ async def backup(database: MailboxDatabase, engine: Engine, target: Path,
     need_files(engine)
     partial = target.with_name(target.name + ".partial")
     loop = asyncio.get_running_loop()
-    await loop.run_in_executor(database.helper, lambda: partial.unlink(missing_ok=True))
+    await loop.run_in_executor(database.helper, _forget_unfinished, target, database.name)
     steps = database.database.backup(partial, STEP_PAGES)
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.backup.before")
@@ -48,6 +52,15 @@ async def backup(database: MailboxDatabase, engine: Engine, target: Path,
     return size
 
 
+def _forget_unfinished(target: Path, name: str) -> None:
+    """What a backup that was cut off has left; one that runs has written lately."""
+    _forget(target.with_name(target.name + ".partial"))
+    for left in target.parent.glob(f"{name}-*.partial*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > UNFINISHED_SECONDS:
+                left.unlink()
+
+
 def need_files(engine: Engine) -> None:
     """Unsupported where a database is no file: its server's own tools make copies and put them back."""
     if not engine.in_files:
@@ -57,7 +70,7 @@ def need_files(engine: Engine) -> None:
 def _finish(engine: Engine, partial: Path, target: Path) -> int:
     mark_restored(engine, partial)
     os.replace(partial, target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
     return target.stat().st_size
 
 
@@ -67,20 +80,16 @@ def mark_restored(engine: Engine, path: Path) -> None:
     try:
         copy.writer.begin()
         copy.writer.run("UPDATE owner SET restored = 1 WHERE one = 1")
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("mailbox.mark.commit.before")
         copy.writer.commit()
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("mailbox.mark.commit.after")
         copy.checkpoint(restart=True)
     finally:
         copy.close()
     for suffix in ("-wal", "-shm", ".lock"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 async def restore_database(store: Store, engine: Engine, name: str, source: Path) -> Path:
@@ -89,13 +98,16 @@ async def restore_database(store: Store, engine: Engine, name: str, source: Path
     path = store.path_of(name)
     loop = asyncio.get_running_loop()
     fresh = path.with_name(path.name + ".restoring")
+    await loop.run_in_executor(None, _forget, fresh)
     await loop.run_in_executor(None, _copy_file, source, fresh)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.restore.copied")
     await loop.run_in_executor(None, mark_restored, engine, fresh)
     await store.dismount(name)
     kept = path.with_name(f"{path.stem}.before-restore-{store.clock.now_ms()}{path.suffix}")
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.restore.before_switch")
-    await loop.run_in_executor(None, _switch, path, kept, fresh)
+    await loop.run_in_executor(None, switch, path, kept, fresh)
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.restore.after_switch")
     await store.mount(name, path)
@@ -128,15 +140,19 @@ def rebuild_file(engine: Engine, path: Path, now_ms: int) -> Path:
     log = path.with_name(path.name + "-wal")
     if log.exists():
         _copy_file(log, copy.with_name(copy.name + "-wal"))
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.rebuild.copied")
     engine.mend(copy)
     migrate(engine, engine.open(fresh), schema()).close()
     engine.salvage(copy, fresh)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("mailbox.rebuild.salvaged")
     _forget(copy)
     _whole(engine, fresh)
     mark_restored(engine, fresh)
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.before_switch")
-    _switch(path, kept, fresh)
+    switch(path, kept, fresh)
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.after_switch")
     return kept
@@ -161,14 +177,6 @@ def _whole(engine: Engine, path: Path) -> None:
                    " DO UPDATE SET next = max(next, excluded.next)", (counter,))
     writer.commit()
     database.close()
-
-
-def _switch(path: Path, kept: Path, fresh: Path) -> None:
-    for suffix in ("-wal", "-shm", ""):
-        if path.with_name(path.name + suffix).exists():
-            os.replace(path.with_name(path.name + suffix), kept.with_name(kept.name + suffix))
-    os.replace(fresh, path)
-    _sync_folder(path.parent)
 
 
 def _copy_file(source: Path, target: Path) -> None:

@@ -69,7 +69,10 @@ def migrate(engine: Engine, database: Database, schema: Schema) -> Database:
         return database
     if FAILPOINTS.active:
         FAILPOINTS.hit("schema.switch.before")
-    return engine.switch_in(database, copy)
+    switched = engine.switch_in(database, copy)
+    if FAILPOINTS.active:
+        FAILPOINTS.hit("schema.switch.after")
+    return switched
 
 
 def _apply(engine: Engine, connection: Connection, schema: Schema, version: int) -> None:

@@ -200,7 +200,7 @@ class PostgresConnection:
     def commit(self) -> None:
         self._notices.clear()
         try:
-            self._words.execute("COMMIT")
+            self._words.execute("COMMIT")  # failpoint: none, whoever calls this has them
         except psycopg.Error as error:
             raise InDoubt(f"{type(error).__name__}: {error}") from error
         if self._words.statusmessage != "COMMIT":  # it had failed before: the server says ROLLBACK, without an error

@@ -39,7 +39,7 @@ def salvage(source: Path, target: Path | None, vfs: str) -> list[Lost]:
             if target is not None:
                 fresh.execute(f'DELETE FROM "{name}"')
             lost += _Table(damaged, fresh if target is not None else None, name).copy()
-        fresh.execute("COMMIT")
+        fresh.execute("COMMIT")  # failpoint: mailbox.rebuild.salvaged
     finally:
         damaged.close(True)
         fresh.close(True)
@@ -61,7 +61,9 @@ class _Table:
         self._key_text = "(" + ", ".join(f'"{key}"' for key in self._keys) + ")"
         self._order = ", ".join(f'"{key}"' for key in self._keys)
         marks = ", ".join("?" * len(columns))
-        self._insert = f'INSERT OR IGNORE INTO "{name}" VALUES ({marks})'
+        # By name: the target may have columns that came with a later schema.
+        named = ", ".join(f'"{column[1]}"' for column in columns)
+        self._insert = f'INSERT OR IGNORE INTO "{name}" ({named}) VALUES ({marks})'
 
     def copy(self) -> list[Lost]:
         """Row by row in the order of the key; over what cannot be read in the shortest step that succeeds."""

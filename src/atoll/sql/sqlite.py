@@ -139,7 +139,7 @@ class SqliteConnection:
 
     def commit(self) -> None:
         try:
-            self.raw.execute("COMMIT").fetchall()
+            self.raw.execute("COMMIT").fetchall()  # failpoint: none, whoever calls this has them
         except apsw.FullError as error:
             # a frame of the log could not be written: the commit frame is the last one, so it is known not to be there
             raise Full(str(error)) from error
@@ -238,6 +238,7 @@ class SqliteDatabase:
                     yield run.page_count - run.remaining, run.page_count
             source.close()
             copy.execute("PRAGMA journal_mode=WAL").fetchall()
+            # failpoint: mailbox.backup.copied
             copy.execute("PRAGMA synchronous=FULL; BEGIN IMMEDIATE; COMMIT").fetchall()
             copy.close()
         except apsw.Error as error:
@@ -327,7 +328,7 @@ def mend(path: Path) -> tuple[list[int], list[int]]:
             else:
                 os.pwrite(fd, whole, (number - 1) * page)
                 done.append(number)
-        os.fsync(fd)
+        os.fsync(fd)  # failpoint: mailbox.rebuild.copied, mailbox.rebuild.salvaged
     finally:
         os.close(fd)
     return done, left
@@ -374,11 +375,11 @@ class SqliteEngine:
         path = database.path.with_name(database.path.name + ".migrating")
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        for _ in database.backup(path, pages=4096):
+        for _ in database.backup(path, pages=4096):  # failpoint: schema.commit.before
             pass
         return SqliteDatabase(self, path, None)
 
-    def switch_in(self, old: Database, new: Database) -> Database:
+    def switch_in(self, old: Database, new: Database) -> Database:  # failpoint: schema.switch.before
         assert isinstance(old, SqliteDatabase)
         assert isinstance(new, SqliteDatabase)
         new.checkpoint(restart=True)

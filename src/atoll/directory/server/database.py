@@ -9,6 +9,7 @@ Fails  SqlError: in doubt or fenced, nothing is written any more and on_doubt is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,7 @@ from atoll.sql import Database as File
 from atoll.sql.engine import Record, Value
 
 T = TypeVar("T")
+_log = logging.getLogger("atoll.directory.database")
 Row = Record
 Event = Changed | Revocation
 LOG_BYTES = 4 << 20
@@ -120,7 +122,10 @@ class Database:
         """Run work(tx) in the next group; its result once the group is committed."""
         result = await self._writer.submit(work)
         if self._file.log_size() > LOG_BYTES:
-            await self._writer.between(lambda: self._file.checkpoint(restart=True))
+            try:
+                await self._writer.between(lambda: self._file.checkpoint(restart=True))
+            except SqlError as error:  # what was asked for is committed all the same
+                _log.warning("checkpoint failed", extra={"f": {"error": str(error)}})
         return result
 
     async def close(self) -> None:

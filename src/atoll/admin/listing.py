@@ -11,7 +11,7 @@ from typing import Any
 
 from atoll.admin import ops
 from atoll.base.ids import to_text
-from atoll.directory.client.model import MailboxInfo
+from atoll.directory.client.model import FULL, NO_SENDING, WARNED, WITHIN, MailboxInfo
 from atoll.directory.server.database import Database
 from atoll.directory.server.names import BadName, domain_of
 from atoll.directory.server.recipients import MAILBOX_COLUMNS, MAILBOX_TABLES, Recipients
@@ -20,6 +20,7 @@ from atoll.directory.server.sessions import Sessions
 from atoll.runtime.rpc import RpcError
 
 MAX_PAGE = 10_000
+REACHED: dict[int, ops.Reached] = {WITHIN: "", WARNED: "warned", NO_SENDING: "no-sending", FULL: "full"}
 _DOMAINS = """SELECT d.name,
     (SELECT count(*) FROM address a WHERE a.domain = d.id AND a.deleted = 0 AND a.is_primary = 1),
     (SELECT count(*) FROM address a WHERE a.domain = d.id AND a.deleted = 0 AND a.is_primary = 0),
@@ -89,6 +90,16 @@ class Listing:
                                protocols=person[0].split(), app_passwords=len(self.app_passwords(info.user)),
                                app_passwords_only=bool(person[2]), own_quota=self.own_quota(info), created=person[3],
                                backend=info.backend)
+
+    def over_quota(self, reached: dict[bytes, int]) -> list[ops.QuotaRow]:
+        """Mailboxes that are over a limit, the fullest first."""
+        rows = []
+        for mailbox, step in reached.items():
+            info = self._recipients.mailbox(mailbox)
+            if info is not None:
+                quota = ops.Quota(info.quota.warn, info.quota.send, info.quota.receive)
+                rows.append((-step, info.address, ops.QuotaRow(info.address, REACHED[step], quota)))
+        return [row for *_, row in sorted(rows, key=lambda row: row[:2])]
 
     def own_quota(self, info: MailboxInfo) -> bool:
         row = self._db.one("SELECT quota_warn FROM mailbox WHERE id = ?", (info.mailbox,))

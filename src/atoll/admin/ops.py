@@ -14,6 +14,29 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from atoll.admin.ops_mailbox import (
+    MailboxAddress,
+    MailboxChange,
+    MailboxCreate,
+    MailboxCreated,
+    Mailboxes,
+    MailboxFilter,
+    MailboxPassword,
+    MailboxRow,
+    MailboxShow,
+    Password,
+    Quota,
+    QuotaRow,
+    QuotaRows,
+    QuotaSet,
+    QuotaShow,
+    Reached,
+    Recover,
+    RecoverableFilter,
+    RecoverableRow,
+    Recoverables,
+    Usage,
+)
 from atoll.admin.ops_transport import (
     QueueAct,
     QueuedMessage,
@@ -27,16 +50,10 @@ from atoll.admin.ops_transport import (
 )
 from atoll.runtime.rpc import Empty
 
-__all__ = ["QueueAct", "QueueName", "QueueRow", "QueuedMessage", "QueuedMessages", "Queues", "Trace", "TraceFilter",
-           "TraceRow"]
-
-
-class Quota(msgspec.Struct):
-    """Three steps in bytes, 0 = none."""
-
-    warn: int = 0
-    send: int = 0
-    receive: int = 0
+__all__ = ["MailboxAddress", "MailboxChange", "MailboxCreate", "MailboxCreated", "MailboxFilter", "MailboxPassword",
+           "MailboxRow", "MailboxShow", "Mailboxes", "Password", "QueueAct", "QueueName", "QueueRow", "QueuedMessage",
+           "QueuedMessages", "Queues", "Quota", "QuotaRow", "QuotaRows", "QuotaSet", "QuotaShow", "Reached", "Recover",
+           "RecoverableFilter", "RecoverableRow", "Recoverables", "Trace", "TraceFilter", "TraceRow", "Usage"]
 
 
 class Count(msgspec.Struct):
@@ -65,111 +82,6 @@ class DomainRow(msgspec.Struct):
 
 class Domains(msgspec.Struct):
     domains: list[DomainRow]
-
-
-# -- mailboxes -------------------------------------------------------------------------------------------------------
-class MailboxCreate(msgspec.Struct):
-    """Without `password` and `hash` a password is made and told once. shared: nobody signs in with it."""
-
-    address: str
-    display: str = ""
-    shared: bool = False
-    database: str = ""
-    quota: Quota | None = None
-    password: bytes = b""
-    hash: str = ""
-
-
-class MailboxCreated(msgspec.Struct):
-    address: str
-    mailbox: str
-    user: str
-    database: str
-    password: str = ""
-
-
-class MailboxAddress(msgspec.Struct):
-    address: str
-
-
-class MailboxFilter(msgspec.Struct):
-    """A page of mailboxes, by address: those behind `after`. text: part of address or display name."""
-
-    domain: str = ""
-    text: str = ""
-    after: str = ""
-    limit: int = 1000
-
-
-class MailboxRow(msgspec.Struct):
-    address: str
-    display: str
-    kind: Literal["user", "shared"]
-    state: str
-    enabled: bool
-    database: str
-    quota: Quota
-    mailbox: str
-    user: str
-
-
-class Mailboxes(msgspec.Struct):
-    mailboxes: list[MailboxRow]
-
-
-class MailboxShow(msgspec.Struct):
-    mailbox: MailboxRow
-    aliases: list[str]
-    protocols: list[str]
-    app_passwords: int
-    app_passwords_only: bool
-    own_quota: bool
-    created: int
-    backend: str
-
-
-class MailboxChange(msgspec.Struct):
-    """What is None stays as it is."""
-
-    address: str
-    display: str | None = None
-    protocols: list[str] | None = None
-    app_passwords_only: bool | None = None
-
-
-class MailboxPassword(msgspec.Struct):
-    """A new password, or an imported hash, or (both empty) one that is made and told once."""
-
-    address: str
-    password: bytes = b""
-    hash: str = ""
-
-
-class Password(msgspec.Struct):
-    password: str
-
-
-class QuotaSet(msgspec.Struct):
-    """quota None: the organization's default."""
-
-    address: str
-    quota: Quota | None = None
-
-
-class QuotaShow(msgspec.Struct):
-    address: str
-    quota: Quota
-    own: bool
-    used: int = -1
-    """Bytes; -1: the mailbox is not mounted."""
-    items: int = -1
-
-
-class Usage(msgspec.Struct):
-    """mailbox.usage, asked of a mailbox role."""
-
-    used: int
-    items: int
 
 
 # -- aliases, app passwords, settings --------------------------------------------------------------------------------
@@ -357,35 +269,6 @@ class Restored(msgspec.Struct):
     into: str
 
 
-# -- recoverable items -----------------------------------------------------------------------------------------------
-class RecoverableFilter(msgspec.Struct):
-    address: str
-    text: str = ""
-    limit: int = 1000
-
-
-class RecoverableRow(msgspec.Struct):
-    id: str
-    subject: str
-    sender: str
-    folder: str
-    deleted: int
-    size: int
-
-
-class Recoverables(msgspec.Struct):
-    items: list[RecoverableRow]
-
-
-class Recover(msgspec.Struct):
-    """ids empty: everything that matches `text`. into "": where each item was, or the Inbox."""
-
-    address: str
-    ids: list[str] = []
-    text: str = ""
-    into: str = ""
-
-
 # -- health, audit, tokens -------------------------------------------------------------------------------------------
 class HealthRow(msgspec.Struct):
     role: str
@@ -473,6 +356,7 @@ OPS: dict[str, Op] = {
     "app-password.list": Op(MailboxAddress, AppPasswords),
     "app-password.remove": Op(AppPasswordRemove, Empty),
     "quota.show": Op(MailboxAddress, QuotaShow),
+    "quota.list": Op(Empty, QuotaRows),
     "quota.set": Op(QuotaSet, Empty),
     "setting.get": Op(SettingName, Settings),
     "setting.set": Op(SettingSet, Empty),

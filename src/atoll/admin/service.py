@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from atoll.admin import ops
-from atoll.admin.listing import Listing
+from atoll.admin.listing import REACHED, Listing
 from atoll.admin.relay import Relay
 from atoll.base import audit as audit_log
 from atoll.base.ids import from_text, to_text
@@ -56,7 +56,7 @@ class AdminService:
             "alias.create": self.alias_create, "alias.list": self.alias_list, "alias.remove": self.alias_remove,
             "app-password.create": self.app_password_create, "app-password.list": self.app_password_list,
             "app-password.remove": self.app_password_remove,
-            "quota.show": self.quota_show, "quota.set": self.quota_set,
+            "quota.show": self.quota_show, "quota.list": self.quota_list, "quota.set": self.quota_set,
             "setting.get": self.setting_get, "setting.set": self.setting_set,
             "audit.list": self.audit_list, "audit.verify": self.audit_verify, "token.create": self.token_create,
             "session.list": self.session_list, "session.end": self.session_end,
@@ -199,9 +199,13 @@ class AdminService:
             async with asyncio.timeout(2):
                 usage = await self._relay.ask(info.backend, "mailbox.usage", ask, ops.Usage)
             shown.used, shown.items = usage.used, usage.items
+            shown.reached = REACHED[info.quota.step(usage.used)]
         except (RpcError, TimeoutError):
             pass  # its limits are worth showing without its use
         return shown
+
+    async def quota_list(self, call: Call, ask: Empty) -> ops.QuotaRows:
+        return ops.QuotaRows(self._listing.over_quota(self._parts.service.steps.reached()))
 
     async def quota_set(self, call: Call, ask: ops.QuotaSet) -> None:
         quota = Quota(ask.quota.warn, ask.quota.send, ask.quota.receive) if ask.quota else None

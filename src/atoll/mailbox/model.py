@@ -171,7 +171,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One copy for one mailbox. key: network message id, recipient and hop, made by transport; b"" never repeats."""
+    """One copy for one mailbox. key: network message id, recipient and hop, made by transport; b"" never repeats.
+
+    limited: False for what the mailbox itself has to say to its owner: it comes in however full it is.
+    """
 
     mailbox: MailboxId
     path: str
@@ -180,6 +183,7 @@ class Delivery:
     key: bytes = b""
     flags: Flag = NO_FLAGS
     keywords: frozenset[str] = frozenset()
+    limited: bool = True
 
 
 @dataclass(frozen=True, slots=True)

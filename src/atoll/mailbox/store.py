@@ -17,7 +17,7 @@ from pathlib import Path
 from atoll.base.clock import Clock, SystemClock
 from atoll.base.failpoints import FAILPOINTS
 from atoll.base.ids import MailboxId, UserId
-from atoll.directory.client.model import MailboxInfo
+from atoll.directory.client.model import MailboxInfo, Quota
 from atoll.mailbox.access import Access
 from atoll.mailbox.blobs import Prepared
 from atoll.mailbox.check import faults
@@ -29,7 +29,6 @@ from atoll.mailbox.ingest import ingest
 from atoll.mailbox.model import Delivered, Delivery
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.index import SearchIndex
-from atoll.mailbox.switch import finish_switch
 from atoll.mailbox.upkeep import Upkeep
 from atoll.runtime.rpc import RpcError
 from atoll.runtime.turns import Turns
@@ -75,6 +74,8 @@ class Store:
         self._batches: dict[str, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._dismounted: set[str] = set()
+        self.on_mounted: list[Callable[[MailboxDatabase], None]] = []
+        """Told of each database that begins to be served."""
 
     # -- mounting -----------------------------------------------------------------------------------------------
     async def mount(self, name: str, path: Path) -> None:
@@ -83,8 +84,6 @@ class Store:
             return
         self._dismounted.discard(name)
         self._paths[name] = path
-        if self._engine.in_files:
-            finish_switch(path)
         raw = self._engine.open(path)
         try:
             raw = migrate(self._engine, raw, schema())
@@ -105,6 +104,8 @@ class Store:
         self._mounted[name] = database
         self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)))
         self._upkeep[name] = Upkeep(database, self._recoverable_days, feed.forget_blobs)
+        for callback in self.on_mounted:
+            callback(database)
         log.info("database mounted", extra={"f": {"database": name, "epoch": ownership.epoch}})
 
     async def dismount(self, name: str) -> None:
@@ -224,7 +225,7 @@ class Store:
             except StoreError as error:
                 results[at] = error
                 continue
-            batch.requests.append(Request(delivery, known, info.quota))
+            batch.requests.append(Request(delivery, known, info.quota if delivery.limited else Quota()))
             waiting.append((batch, len(batch.requests) - 1, at))
         for batch, position, at in waiting:
             try:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from atoll.base.config import DatabaseAt
 from atoll.directory.client.backend import Backend
+from atoll.mailbox.quota import QuotaWatch
 from atoll.mailbox.store import Store
 from atoll.protocols.imap.limits import Limits
 from atoll.protocols.imap.server import ImapServer
@@ -74,6 +75,7 @@ async def main(ctx: RoleContext) -> None:
     backend.on_revoked(pop3.revoke)
     backend.on_away(imap.end_all)
     backend.on_away(pop3.end_all)
+    quotas = QuotaWatch(store, backend)
     ended: list[str] = []
     imap.ended = pop3.ended = ended.append
     telling = asyncio.create_task(_tell_ended(backend, ended))
@@ -98,6 +100,7 @@ async def main(ctx: RoleContext) -> None:
     await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
     for task in (*mounting, telling):
         task.cancel()
+    await quotas.close()
     await store.close()
     await directory.close()
 

@@ -108,7 +108,7 @@ def _hops(ctx: RoleContext, pipeline: Pipeline, backend: Backend,
                       recipients=smtp.recipients)
     submit = HopServer(pipeline.accept, ctx.clock, admit=admit, host=host, limit=smtp.message_bytes,
                        recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as,
-                       rate=RecipientRate(ctx.clock, smtp.recipients_per_hour))
+                       may_send=backend.may_send, rate=RecipientRate(ctx.clock, smtp.recipients_per_hour))
     backend.on_revoked(submit.revoke)
     backend.on_away(submit.end_all)
     telling: set[asyncio.Task[None]] = set()

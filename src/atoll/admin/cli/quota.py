@@ -1,11 +1,15 @@
-"""atoll quota show | set."""
+"""atoll quota list | show | set."""
 
 from __future__ import annotations
 
 import click
 
 from atoll.admin import ops
-from atoll.admin.cli.client import SIZE, ask, common, done, emit, facts, size_text, tell
+from atoll.admin.cli.client import SIZE, ask, common, done, emit, facts, size_text, table, tell
+from atoll.runtime.rpc import Empty
+
+STATES = {"": "within its limits", "warned": "owner warned", "no-sending": "may not send",
+          "full": "may not send or receive"}
 
 
 @click.group()
@@ -17,13 +21,32 @@ def command() -> None:
 @click.argument("address")
 @common
 def show(address: str) -> None:
-    """Show a mailbox's three steps and what it holds."""
+    """Show a mailbox's three steps, what it holds and which step it has come to.
+
+    Example: atoll quota show alice@example.org
+    """
     shown = ask("quota.show", ops.MailboxAddress(address), ops.QuotaShow)
     emit(shown, lambda: facts((
         ("address", shown.address), ("used", size_text(shown.used) if shown.used else "0B"),
         ("items", shown.items if shown.items >= 0 else "?"), ("warn at", size_text(shown.quota.warn)),
         ("no sending at", size_text(shown.quota.send)), ("no receiving at", size_text(shown.quota.receive)),
-        ("set", "for this mailbox" if shown.own else "by default"))))
+        ("set", "for this mailbox" if shown.own else "by default"), ("now", STATES[shown.reached]))))
+
+
+@command.command("list")
+@common
+def list_() -> None:
+    """Show the mailboxes that are over one of their limits, the fullest first.
+
+    \b
+    Examples:
+      atoll quota list
+      atoll quota list --json | jq -r '.mailboxes[] | select(.reached == "full").address'
+    """
+    found = ask("quota.list", Empty(), ops.QuotaRows)
+    emit(found, lambda: table(("ADDRESS", "NOW", "WARN", "SEND", "RECEIVE"), [
+        (row.address, STATES[row.reached], size_text(row.quota.warn), size_text(row.quota.send),
+         size_text(row.quota.receive)) for row in found.mailboxes]))
 
 
 @command.command("set")

@@ -8,6 +8,8 @@ Fails  RpcError: temporary (directory away), not_found, denied.
 
 from __future__ import annotations
 
+import msgspec
+
 from atoll.base.clock import Clock
 from atoll.directory.client import wire
 from atoll.directory.client.cache import Missing, ShortCache
@@ -17,7 +19,10 @@ from atoll.directory.client.model import (
     Changed,
     DatabaseInfo,
     MailboxInfo,
+    Quota,
+    QuotaStep,
     Refused,
+    Sending,
     SignedIn,
 )
 from atoll.directory.client.tokens import TokenVerifier
@@ -34,6 +39,7 @@ class Backend(Feed):
         super().__init__(rpc, clock)
         self._mailboxes: ShortCache[bytes, MailboxInfo] = ShortCache(self.clock, yes=UNTIL_CHANGED)
         self._addresses: ShortCache[str, MailboxInfo] = ShortCache(self.clock, yes=UNTIL_CHANGED)
+        self._stopped: set[bytes] = set()
         self._instance = ""
         self._verifiers: list[TokenVerifier] = []
 
@@ -44,6 +50,18 @@ class Backend(Feed):
             for verifier in self._verifiers:
                 verifier.replace_key(key)
         await super().connected()
+
+    def subscribed(self, answer: wire.Subscribed) -> None:
+        self._stopped = set(answer.stopped)
+
+    def told(self, op: str, raw: bytes) -> None:
+        if op == "sending":
+            said = msgspec.msgpack.decode(raw, type=Sending)
+            (self._stopped.discard if said.allowed else self._stopped.add)(said.user)
+
+    def may_send(self, user: bytes) -> bool:
+        """Has this person's mailbox room enough to send? Known here: nobody is asked."""
+        return user not in self._stopped
 
     def forget(self) -> None:
         super().forget()
@@ -115,6 +133,14 @@ class Backend(Feed):
     async def databases(self, backend: str) -> list[DatabaseInfo]:
         """The databases of a process ("mailbox-1")."""
         return (await self.rpc.call("databases", wire.Databases(backend), wire.DatabaseList, repeat=True)).databases
+
+    async def quotas(self, database: str) -> list[tuple[bytes, Quota]]:
+        """The mailboxes of a database that have limits."""
+        return (await self.rpc.call("quotas", wire.QuotasOf(database), wire.Quotas, repeat=True)).quotas
+
+    async def quota_steps(self, database: str, steps: list[QuotaStep], *, whole: bool = False) -> None:
+        """Tell what mailboxes of ours have reached. whole: those that are not named are within their limits."""
+        await self.rpc.call("quota_steps", wire.Steps(database, steps, whole), Empty, repeat=True)
 
     async def exchange(self, sid: str, user: bytes, mailbox: bytes) -> SignedIn:
         """A token for a mailbox of another process, for a live session that we hold; Refused."""

@@ -48,6 +48,7 @@ class Feed:
         self._changed: list[Callable[[Changed], None]] = []
         rpc.on_push = self._pushed
         self._away: list[Callable[[], None]] = []
+        self._connected: list[Callable[[], None]] = []
         self._away_timer: asyncio.TimerHandle | None = None
         rpc.on_connect = self.connected
         rpc.on_lost = self._lost
@@ -68,6 +69,10 @@ class Feed:
         """Call when the directory has been away for five minutes: nobody would tell us of revocations (PROCESSES 6)."""
         self._away.append(callback)
 
+    def on_connected(self, callback: Callable[[], None]) -> None:
+        """Call after each connection: the directory may have started anew and forgotten what we told it."""
+        self._connected.append(callback)
+
     def _lost(self) -> None:
         if self._away_timer is None:
             self._away_timer = asyncio.get_running_loop().call_later(AWAY_SECONDS, self._tell_away)
@@ -84,9 +89,15 @@ class Feed:
         for revocation in answer.revocations:
             self._tell_revoked(revocation)
         self._since = max(self._since, answer.change)
+        self.subscribed(answer)
         if self._away_timer is not None:
             self._away_timer.cancel()
             self._away_timer = None
+        for callback in self._connected:
+            callback()
+
+    def subscribed(self, answer: wire.Subscribed) -> None:
+        """What else the directory tells a client that connects."""
 
     def forget(self) -> None:
         """Drop what is cached: a change may have been missed."""
@@ -105,6 +116,11 @@ class Feed:
             self.apply(change)
             for callback in self._changed:
                 callback(change)
+        else:
+            self.told(op, raw)
+
+    def told(self, op: str, raw: bytes) -> None:
+        """A push that not every client gets."""
 
     def apply(self, change: Changed) -> None:
         """Drop what a change makes stale."""

@@ -41,6 +41,31 @@ class Quota(msgspec.Struct, frozen=True):
     send: int = 0
     receive: int = 0
 
+    def step(self, octets: int) -> int:
+        """How far a mailbox of this size has come: WITHIN, WARNED, NO_SENDING or FULL."""
+        for step, limit in ((FULL, self.receive), (NO_SENDING, self.send), (WARNED, self.warn)):
+            if limit and octets >= limit:
+                return step
+        return WITHIN
+
+
+WITHIN, WARNED, NO_SENDING, FULL = range(4)
+"""The steps of a quota that a mailbox has reached."""
+
+
+class QuotaStep(msgspec.Struct, frozen=True):
+    """A mailbox and the step that its process says it has reached."""
+
+    mailbox: bytes
+    step: int
+
+
+class Sending(msgspec.Struct, frozen=True):
+    """Whether a person may send, as far as the quota of his mailbox goes."""
+
+    user: bytes
+    allowed: bool
+
 
 class SignedIn(msgspec.Struct, frozen=True):
     """A granted sign-in: `token` opens `mailbox` for `user` at the process named `backend`, once, within 60 s."""

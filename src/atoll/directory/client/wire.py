@@ -1,6 +1,7 @@
 """Operations of signin.sock and backend.sock: their names, parameters and answers, once for both ends.
 
-Spec   docs/seams.md 2 and 3. Pushes of both sockets: "revoked" (Revocation), "changed" (Changed).
+Spec   docs/seams.md 2 and 3. Pushes of both sockets: "revoked" (Revocation), "changed" (Changed). Of
+       backend.sock: "sending" (Sending).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from atoll.directory.client.model import (
     ClientFacts,
     DatabaseInfo,
     MailboxInfo,
+    Quota,
+    QuotaStep,
     RecipientInfo,
     RefusedReason,
     Revocation,
@@ -64,8 +67,11 @@ class Subscribe(msgspec.Struct):
 
 
 class Subscribed(msgspec.Struct):
+    """stopped: persons whose quota says that they send nothing; told to transport and mailbox processes only."""
+
     change: int
     revocations: list[Revocation]
+    stopped: list[bytes] = []
 
 
 class Audience(msgspec.Struct):
@@ -114,6 +120,24 @@ class Databases(msgspec.Struct):
 
 class DatabaseList(msgspec.Struct):
     databases: list[DatabaseInfo]
+
+
+class QuotasOf(msgspec.Struct):
+    """backend "quotas": the mailboxes of a database that have limits -> Quotas."""
+
+    database: str
+
+
+class Quotas(msgspec.Struct):
+    quotas: list[tuple[bytes, Quota]]
+
+
+class Steps(msgspec.Struct):
+    """backend "quota_steps": what mailboxes have reached. whole: the others of the database are within their limits."""
+
+    database: str
+    steps: list[QuotaStep]
+    whole: bool = False
 
 
 class Exchange(msgspec.Struct):

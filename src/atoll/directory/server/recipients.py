@@ -93,6 +93,13 @@ class Recipients:
     def mailbox(self, mailbox: bytes) -> MailboxInfo | None:
         return self._mailbox(self._db.one(_BY_ID, (mailbox,)))
 
+    def quotas(self, database: str) -> list[tuple[bytes, Quota]]:
+        """The mailboxes of a database that have limits, their own or the organization's."""
+        rows = self._db.rows("""SELECT id, quota_warn, quota_send, quota_receive FROM mailbox
+            WHERE db = ? AND deleted = 0""", (database,))
+        found = [(row[0], self._quota(*row[1:])) for row in rows]
+        return [(mailbox, quota) for mailbox, quota in found if quota != Quota()]
+
     def recipient(self, address: str) -> RecipientInfo | None:
         """Where mail for this address goes."""
         bare = address.casefold() == "postmaster"  # [RFC 5321 §4.5.1] also without a domain

@@ -13,9 +13,10 @@ from atoll.base.audit import AuditLog
 from atoll.base.clock import Clock
 from atoll.base.ids import to_text
 from atoll.directory.client import wire
-from atoll.directory.client.model import AuditEvent, Revocation
+from atoll.directory.client.model import AuditEvent, Revocation, Sending
 from atoll.directory.server.auth.signin import PasswordSignIn
 from atoll.directory.server.database import Database, Event
+from atoll.directory.server.quota import QuotaSteps
 from atoll.directory.server.recipients import Recipients
 from atoll.directory.server.register import Register
 from atoll.directory.server.sessions import Grant, NoAudience, Sessions
@@ -43,6 +44,8 @@ class Service:
         self._island = island
         self._is_role = is_role
         self._followers: set[Connection] = set()
+        self._senders: set[Connection] = set()
+        self.steps = QuotaSteps(recipients.mailbox, self._tell_sending)
         database.on_committed.append(self._tell)
 
     def signin_handlers(self) -> dict[str, Handler]:
@@ -59,7 +62,9 @@ class Service:
         return {
             "recipient": (wire.Address, self.recipient),
             "is_local_domain": (wire.Domain, self.is_local_domain),
-            "subscribe": (wire.Subscribe, self.subscribe),
+            "subscribe": (wire.Subscribe, self.backend_subscribe),
+            "quotas": (wire.QuotasOf, self.quotas),
+            "quota_steps": (wire.Steps, self.quota_steps),
             "audience": (wire.Audience, self.audience),
             "mailbox": (wire.MailboxId, self.mailbox),
             "mailbox_of": (wire.Address, self.mailbox_of),
@@ -82,6 +87,7 @@ class Service:
     def left(self, connection: Connection) -> None:
         """A client has gone: tell it nothing more."""
         self._followers.discard(connection)
+        self._senders.discard(connection)
 
     async def subscribe(self, call: Call, ask: wire.Subscribe) -> wire.Subscribed:
         self._followers.add(call.connection)
@@ -92,6 +98,30 @@ class Service:
             missed = [Revocation(*row) for row in rows if row[3] != "created"]
         change = missed[-1].seq if len(missed) == CATCH_UP else self._db.last_change()
         return wire.Subscribed(change, missed)
+
+    async def backend_subscribe(self, call: Call, ask: wire.Subscribe) -> wire.Subscribed:
+        """Those behind the frontends hear as well who may not send."""
+        answer = await self.subscribe(call, ask)
+        self._senders.add(call.connection)
+        answer.stopped = self.steps.stopped()
+        return answer
+
+    def _tell_sending(self, said: Sending) -> None:
+        for follower in list(self._senders):
+            follower.push("sending", said)
+
+    async def quotas(self, call: Call, ask: wire.QuotasOf) -> wire.Quotas:
+        self._owns(call, ask.database)
+        return wire.Quotas(self._recipients.quotas(ask.database))
+
+    async def quota_steps(self, call: Call, ask: wire.Steps) -> None:
+        self._owns(call, ask.database)
+        self.steps.report(ask.database, ask.steps, whole=ask.whole)
+
+    def _owns(self, call: Call, database: str) -> None:
+        name = self._instance(call).partition(".")[0]
+        if database not in [info.name for info in self._recipients.databases(name)]:
+            raise RpcError("denied", "not a database of yours")
 
     async def password(self, call: Call, ask: wire.Password) -> wire.Verdict:
         return await self._sign_in.verdict(ask, call.peer.pid)

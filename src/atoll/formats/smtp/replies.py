@@ -61,6 +61,8 @@ NOT_SASL = Reply(501, "5.5.2", "Invalid response")
 NO_MECHANISM = Reply(504, "5.5.4", "Mechanism not supported")
 NEED_ENCRYPTION = Reply(538, "5.7.11", "Encryption required: STARTTLS first")
 AUTH_OK = Reply(235, "2.7.0", "Authentication succeeded")
+OVER_SENDING_LIMIT = Reply(552, "5.2.2", "Your mailbox is over its limit for sending: delete messages you do not need "
+                           "and empty the trash, then send again")
 NOT_YOURS = Reply(550, "5.7.60", "Not permitted to send as this sender")
 TOO_FAST = Reply(421, "4.7.0", "Too much at once, try again later")
 TOO_MANY_MESSAGES = Reply(450, "4.7.1", "Too many messages this minute, try again later")

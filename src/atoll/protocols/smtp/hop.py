@@ -3,8 +3,9 @@
 In     transactions of frontends of ours: the kernel says which process connects. XATOLL on MAIL: the client's facts.
 Out    envelopes with content for transport.pipeline; its reply.
 Spec   docs/seams.md 6; PROCESSES 4 (token), 6, 7.
-Fails  a token that opens nothing: 535. A sender that the person may not use: 550 5.7.60 at MAIL. Too many recipients
-       this hour: 450 4.7.1. Too much held at once: 452 4.3.1.
+Fails  a token that opens nothing: 535. A sender that the person may not use: 550 5.7.60 at MAIL.
+       A mailbox over its limit for sending: 552 5.2.2 at MAIL. Too many recipients this hour: 450 4.7.1. Too much
+       held at once: 452 4.3.1.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class HopServer:
     def __init__(self, accept: Accept, clock: Clock, *, admit: Callable[[Peer], bool], host: str, limit: int,
                  recipients: int, verifier: TokenVerifier | None = None,
                  may_send_as: Callable[[bytes, str], Awaitable[bool]] | None = None,
-                 rate: RecipientRate | None = None) -> None:
+                 may_send: Callable[[bytes], bool] | None = None, rate: RecipientRate | None = None) -> None:
         self.accept = accept
         self.clock = clock
         self.admit = admit
@@ -55,6 +56,7 @@ class HopServer:
         self.recipients = recipients
         self.verifier = verifier
         self.may_send_as = may_send_as
+        self.may_send = may_send
         self.rate = rate
         self.ended: Callable[[str], None] = lambda sid: None
         """Told the session id of each signed-in session that is over."""
@@ -239,6 +241,8 @@ class HopSession(asyncio.Protocol):
         if self.claims is None:
             self._mail = mail
             self._say(replies.OK)
+        elif self._server.may_send is not None and not self._server.may_send(self.claims.sub):
+            self._say(replies.OVER_SENDING_LIMIT)
         else:
             self._run(self._ask_sender(self.claims, mail))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from atoll.directory.client.model import FULL, NO_SENDING, WARNED, Quota
 from atoll.mailbox import Access
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
 ROOT = "User quota"
+_REACHED = {WARNED: "The mailbox is almost full", NO_SENDING: "The mailbox is full: no sending",
+            FULL: "The mailbox is full: no sending or receiving"}
 
 
 def parse_root(cur: Cursor) -> str:
@@ -64,6 +67,11 @@ async def run_set(session: Session, root: str, tag: bytes) -> Ok:
 def _line(access: Access) -> bytes:
     quota = access.quota()
     words = []
-    if quota.receive:
-        words.append(f"STORAGE {-(-quota.bytes // 1024)} {quota.receive // 1024}")
-    return f'* QUOTA "{ROOT}" ({" ".join(words)})\r\n'.encode("ascii")
+    limit = quota.receive or quota.send
+    if limit:
+        words.append(f"STORAGE {-(-quota.bytes // 1024)} {limit // 1024}")
+    line = f'* QUOTA "{ROOT}" ({" ".join(words)})\r\n'
+    reached = Quota(quota.warn, quota.send, quota.receive).step(quota.bytes)
+    if reached:  # [RFC 9208 §4.3.1] a soft limit that is exceeded is told beside the figures
+        line += f"* NO [OVERQUOTA] {_REACHED[reached]}\r\n"
+    return line.encode("ascii")

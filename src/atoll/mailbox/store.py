@@ -29,6 +29,7 @@ from atoll.mailbox.ingest import ingest
 from atoll.mailbox.model import Delivered, Delivery
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.index import SearchIndex
+from atoll.mailbox.switch import finish_switch
 from atoll.mailbox.upkeep import Upkeep
 from atoll.runtime.rpc import RpcError
 from atoll.runtime.turns import Turns
@@ -84,6 +85,8 @@ class Store:
             return
         self._dismounted.discard(name)
         self._paths[name] = path
+        if self._engine.in_files:
+            finish_switch(path)
         raw = self._engine.open(path)
         try:
             raw = migrate(self._engine, raw, schema())

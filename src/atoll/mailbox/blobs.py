@@ -27,6 +27,8 @@ SMALLEST_TO_COMPRESS = 256
 WORTH = 0.9
 """Compressed form is kept when it is at most this part of the plain one."""
 REMEMBERED = 4096
+KEPT, KEPT_OCTETS = 64 << 10, 8 << 20
+"""Contents up to so many octets stay in memory until they are indexed, together at most so many."""
 MAX_CONTENT = 1 << 30
 RAW, ZSTD = 0, 1
 
@@ -80,11 +82,14 @@ class Prepared:
 
 
 class RecentDigests:
-    """Which blob holds a content that came a short while ago. Only the writer touches it."""
+    """Which blob holds a content that came a short while ago; the newest contents themselves, for the search index:
+    reading one back costs a third of indexing it."""
 
-    def __init__(self, size: int = REMEMBERED) -> None:
+    def __init__(self, size: int = REMEMBERED, octets: int = KEPT_OCTETS) -> None:
         self._size = size
         self._blobs: OrderedDict[bytes, int] = OrderedDict()
+        self._room = octets
+        self._contents: dict[int, bytes] = {}
 
     def get(self, digest: bytes) -> int | None:
         return self._blobs.get(digest)
@@ -94,6 +99,20 @@ class RecentDigests:
         if len(self._blobs) > self._size:
             self._blobs.popitem(last=False)
 
+    def keep(self, blob: int, data: bytes) -> None:
+        """Until it is taken, or newer ones need its room."""
+        self._contents[blob] = data
+        self._room -= len(data)
+        while self._room < 0:
+            self.take(next(iter(self._contents)))
+
+    def take(self, blob: int) -> bytes | None:
+        """A content that is still here; once."""
+        data = self._contents.pop(blob, None)
+        if data is not None:
+            self._room += len(data)
+        return data
+
     def forget(self, blobs: set[int]) -> None:
         """These are being swept."""
         for digest in [digest for digest, blob in self._blobs.items() if blob in blobs]:
@@ -101,6 +120,8 @@ class RecentDigests:
 
     def clear(self) -> None:
         self._blobs.clear()
+        for blob in list(self._contents):
+            self.take(blob)
 
 
 def prepare(content: Content) -> Prepared:
@@ -149,6 +170,8 @@ def put(tx: Tx, prepared: Prepared, recent: RecentDigests) -> int:
     blob = tx.local("blob")
     tx.add(INSERT_BLOB, (blob, prepared.digest, prepared.size, prepared.codec, 0, prepared.data))
     recent.put(prepared.digest, blob)
+    if isinstance(prepared.content.data, bytes) and prepared.size <= KEPT:
+        recent.keep(blob, prepared.content.data)
     return blob
 
 

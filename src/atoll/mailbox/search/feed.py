@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from atoll.base.ids import MailboxId
+from atoll.content import Scanner
 from atoll.formats.mime import SearchText, decoded, header_end, header_lines, search_text
 from atoll.mailbox import blobs
 from atoll.mailbox.database import MailboxDatabase
@@ -30,7 +31,7 @@ BATCH = 512
 batches of 64 half as much again (more segments to merge)."""
 BATCH_OCTETS = 4 << 20
 LARGE = 256 << 10
-"""Contents above this are read and parsed in a helper thread."""
+"""Contents above this are read in pieces, and parsed by the content role."""
 MAX_TEXT = 2 << 20
 """Characters of one document's body that are indexed."""
 SLICE = 0.002
@@ -48,8 +49,10 @@ _Share = tuple[MailboxId, int, list[tuple[int, int, int]]]
 class SearchFeed:
     """One per mounted database."""
 
-    def __init__(self, database: MailboxDatabase, index: SearchIndex) -> None:
+    def __init__(self, database: MailboxDatabase, index: SearchIndex, scanner: Scanner) -> None:
+        """scanner: where large contents are read."""
         self._database = database
+        self._scanner = scanner
         self.index = index
         self._thread = ThreadPoolExecutor(1, f"search-{database.name}")
         self._behind: dict[MailboxId, None] = {}
@@ -205,8 +208,11 @@ class SearchFeed:
         try:
             if size > LARGE:
                 data = await self._read_large(blob, size)
-                return await asyncio.get_running_loop().run_in_executor(self._database.helper, document, number, data)
-            return document(number, blobs.read(self._database.reader, blob))
+                text = await self._scanner.text(data)
+                return await asyncio.get_running_loop().run_in_executor(self._database.helper, document, number, data,
+                                                                        text)
+            kept = self._database.recent.take(blob)
+            return document(number, blobs.read(self._database.reader, blob) if kept is None else kept)
         except StoreError as error:  # a damaged content is named by `database check`; the others are to be found
             if self._database.closed:
                 raise
@@ -236,9 +242,9 @@ class SearchFeed:
         self._thread.shutdown(wait=True)
 
 
-def document(number: int, data: bytes) -> Document:
-    """The text of a message, for the index."""
-    text: SearchText = search_text(data)
+def document(number: int, data: bytes, known: SearchText | None = None) -> Document:
+    """The text of a message, for the index. known: its text, if that is known already."""
+    text = search_text(data) if known is None else known
     header = data[:header_end(data)]
     if b"=?" in header or not header.isascii():
         shown = "\n".join(decoded(raw) for _, raw in header_lines(data))

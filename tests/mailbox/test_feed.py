@@ -1,0 +1,55 @@
+"""The feed of the search index: contents that wait in memory, rounds over many mailboxes."""
+
+from __future__ import annotations
+
+import pytest
+
+from atoll.base.ids import MailboxId
+from atoll.mailbox import Store, blobs
+from atoll.mailbox.blobs import RecentDigests
+from atoll.mailbox.query import Text
+from atoll.mailbox.search import feed
+
+from .kit import ALICE, ALICES, BOB, BOBS, delivery
+
+
+def test_contents_wait_for_the_index_within_their_room() -> None:
+    recent = RecentDigests(octets=10)
+    for blob in (1, 2, 3):
+        recent.keep(blob, b"12345")
+    assert recent.take(1) is None  # the newer ones needed its room
+    assert recent.take(3) == b"12345"
+    assert recent.take(3) is None
+    recent.keep(4, b"12345")
+    assert recent.take(2) == b"12345"  # room that was given back is used again
+    recent.clear()
+    assert recent.take(4) is None
+
+
+async def test_what_waits_in_memory_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.deliver([delivery(ALICES, body=f"pear {number}") for number in range(5)])
+    read: list[int] = []
+    real = blobs.read
+    monkeypatch.setattr(blobs, "read", lambda connection, blob: read.append(blob) or real(connection, blob))
+    alice = await store.open(ALICES, ALICE)
+    assert await alice.search(alice.folder("INBOX"), Text("pear")) == [1, 2, 3, 4, 5]
+    assert read == []
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(512, 1), (3, 4)])
+async def test_a_round_takes_all_mailboxes_that_are_behind(
+        store: Store, monkeypatch: pytest.MonkeyPatch, batch: int, expected: int) -> None:
+    monkeypatch.setattr(feed, "BATCH", batch)
+    await store.deliver([delivery(mailbox, body=f"pear {number}") for number in range(5) for mailbox in (ALICES, BOBS)])
+    index = store.feed(store.database("db1"))
+    behind: dict[MailboxId, None] = {ALICES: None, BOBS: None}
+    rounds = 0
+    while behind:
+        behind = await index._round(behind)
+        rounds += 1
+    assert index.indexed == 10
+    assert rounds == expected
+    for mailbox, who in ((ALICES, ALICE), (BOBS, BOB)):
+        access = await store.open(mailbox, who)
+        assert await access.search(access.folder("INBOX"), Text("pear")) == [1, 2, 3, 4, 5]
+    assert index.indexed == 10  # they were there already

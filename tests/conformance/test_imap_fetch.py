@@ -378,7 +378,6 @@ def test_rfc8474_object_ids(imap: Imap, box: str, filled: Fill) -> None:
     assert imap.ok(f"STATUS {box}.new (MAILBOXID)").one("STATUS").values[1][1] == [created.strip("()")]
 
 
-@pytest.mark.xfail(strict=True, reason="EMAILID is the item's own id: a copy has another")
 def test_rfc8474_5_1_emailid_of_a_copy(imap: Imap, box: str, filled: Fill) -> None:
     """The same EMAILID for both sides of a COPYUID pairing."""
     filled(NESTED)

@@ -48,6 +48,30 @@ def test_6_3_9_list_patterns(own: Imap) -> None:
     assert "\\HasNoChildren" in attributes["a/b/c"]
 
 
+def test_6_3_7_a_subscription_outlives_its_mailbox(own: Imap) -> None:
+    """The name stays until the client takes it away, and means the mailbox again that is made under it."""
+    for name in own.ok('LSUB "" *').boxes("LSUB"):
+        own.ok(f'UNSUBSCRIBE "{name}"')
+    for name in ("gone/one", "gone/two"):
+        own.ok(f"CREATE {name}")
+        own.ok(f"SUBSCRIBE {name}")
+        own.ok(f"DELETE {name}")
+    own.ok("DELETE gone")
+    assert own.ok('LSUB "" *').boxes("LSUB") == {name: ["\\Noselect"] for name in ("gone/one", "gone/two")}
+    assert own.ok('LSUB "" %').boxes("LSUB") == {"gone": ["\\Noselect"]}
+    found = own.ok('LIST (SUBSCRIBED) "" *').boxes()
+    assert {name: set(words) for name, words in found.items()} == {
+        name: {"\\NonExistent", "\\Subscribed"} for name in ("gone/one", "gone/two")}
+    assert own.ok('LIST "" gone*').boxes() == {}
+    own.ok("UNSUBSCRIBE gone/two")
+    own.no("UNSUBSCRIBE gone/two")
+    own.ok("CREATE gone/one")
+    assert own.ok('LSUB "" *').boxes("LSUB") == {"gone/one": []}
+    assert "\\Subscribed" in own.ok('LIST "" gone/one RETURN (SUBSCRIBED)').boxes()["gone/one"]
+    own.ok("UNSUBSCRIBE gone/one")
+    assert own.ok('LSUB "" *').boxes("LSUB") == {}
+
+
 def test_6_3_9_inbox_and_delimiter(own: Imap) -> None:
     for spelling in ("INBOX", "inbox", "InBox"):
         assert listed(own, spelling) == {"INBOX"}

@@ -20,6 +20,7 @@ from atoll.mailbox import (
     WellKnown,
 )
 from atoll.mailbox.check import faults
+from atoll.mailbox.query import Ids, Not, Or, Text
 
 from .kit import ALICE, ALICES, T0, Directory, StillClock, content, delivery, message, new
 
@@ -350,3 +351,22 @@ async def test_hidden_folders_take_nothing(alice: Access) -> None:
 async def test_open_with_uidmap_known(alice: Access) -> None:
     assert alice.uid_map(alice.folder("INBOX")) == UidMap()
     assert alice.who == ALICE
+
+
+async def test_a_copy_keeps_the_email_id_of_its_source(alice: Access) -> None:
+    """[RFC 8474 §5.1] whatever way it then goes; search finds both."""
+    inbox, other = alice.folder("INBOX"), alice.folder("Archive")
+    await alice.append(inbox, [new()])
+    await alice.copy(inbox, UidSet.of([1]), inbox)
+    await alice.copy(inbox, UidSet.of([2]), other)
+    await alice.move(inbox, UidSet.of([2]), other)
+    first = alice.rows(inbox, 1, 1, Want.HOT)[0]
+    copies = alice.copies(other, 1, 2)
+    assert [alice.email_id(row, copies) for row in alice.rows(other, 1, 2, Want.HOT)] == [alice.email_id(first)] * 2
+    assert alice.copies(inbox, 1, 9) == {}
+    query = Ids("email", alice.email_id(first))
+    assert await alice.search(other, query) == [1, 2]
+    assert await alice.search(other, Not(query)) == []
+    assert await alice.search(other, Or((query, Text("nothing")))) == [1, 2]
+    row = alice.rows(other, 1, 1, Want.HOT)[0]
+    assert await alice.search(other, Ids("email", alice.email_id(row))) == []  # its own number is nobody's EMAILID

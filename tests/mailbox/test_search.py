@@ -84,7 +84,9 @@ async def test_ids_and_numbers(alice: Access) -> None:
     await alice.append(inbox, [new(), new()])
     first, second = alice.rows(inbox, 1, 2, 0)  # type: ignore[arg-type]
     assert await alice.search(inbox, Ids("email", alice.email_id(second))) == [2]
-    assert await alice.search(inbox, Ids("thread", f"T{first.conv:x}")) == [1]
+    assert await alice.search(inbox, Ids("thread", alice.thread_id(first))) == [1]
+    assert await alice.search(inbox, Ids("thread", f"T{first.conv:x}-another")) == []
+    assert await alice.search(inbox, Ids("email", f"M{first.id:x}-another")) == []
     assert await alice.search(inbox, ModSeq(second.cn)) == [2]
 
 

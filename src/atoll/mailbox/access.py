@@ -14,10 +14,10 @@ state, so he has his own [RFC 4314 §5.1.1].
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from atoll.base.ids import MailboxId, UserId, to_text
+from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.model import MailboxInfo, Quota
 from atoll.mailbox import blobs, change_log, folders, items, reading, recover, tokens
 from atoll.mailbox.database import MailboxDatabase
@@ -43,7 +43,7 @@ from atoll.mailbox.model import (
     WellKnown,
 )
 from atoll.mailbox.place import read_sort_keys
-from atoll.mailbox.query import Query
+from atoll.mailbox.query import Query, tag_of
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.run import Plan
 from atoll.mailbox.tokens import OLDEST
@@ -56,6 +56,7 @@ OWNER = UserId(b"")
 SORT_SLICE = 250
 MAX_CN = (1 << 63) - 1
 UNDELETABLE = (WellKnown.INBOX, WellKnown.OUTBOX)
+NO_COPIES: Mapping[int, str] = {}
 OTHER_FLAGS = Flag(511) & ~(Flag.SEEN | Flag.DELETED)
 
 
@@ -81,7 +82,8 @@ class Access:
         self._info = info
         self._store = store
         self._database = database
-        self._tag = to_text(self.mailbox)[:8]
+        self.tag = tag_of(self.mailbox)
+        """What tells object ids of this mailbox from those of others."""
 
     # -- who may what -------------------------------------------------------------------------------------------
     def _view(self) -> MailboxMemory:
@@ -122,7 +124,7 @@ class Access:
                       state.uidnext, state.recent_uid, max(state.cn_high, mine.cn_seen if mine else 0), state.total,
                       unread, state.octets, state.deleted, bool(state.hidden), bool(state.own_seen),
                       bool(grant and grant.subscribed), next(view.children(state.fid), None) is not None,
-                      self._rights(view, state.fid), f"F{state.fno:x}-{self._tag}")
+                      self._rights(view, state.fid), f"F{state.fno:x}-{self.tag}")
 
     # -- folders ------------------------------------------------------------------------------------------------
     def folders(self, *, hidden: bool = False) -> list[Folder]:
@@ -186,9 +188,22 @@ class Access:
         await self._database.submit(folders.rename(self.mailbox, folder.fid, new, self._may_create))
 
     async def subscribe(self, path: str, on: bool) -> None:
-        """Remembered for this person. NO_FOLDER."""
-        fid = self.folder(path).fid
-        await self._database.submit(folders.subscribe(self.mailbox, fid, OWNER if self.is_owner else self.who, on))
+        """Remembered for this person; a name stays so when its folder goes [RFC 9051 §6.3.7]. NO_FOLDER."""
+        who = OWNER if self.is_owner else self.who
+        try:
+            fid = self.folder(path).fid
+        except StoreError:
+            name = _path_or_none(path)
+            if not on and name and await self._database.submit(folders.forget_name(self.mailbox, who, name)):
+                return
+            raise
+        await self._database.submit(folders.subscribe(self.mailbox, fid, who, on))
+
+    def subscribed_names(self) -> list[str]:
+        """What this person is subscribed to and is no folder any more."""
+        who = OWNER if self.is_owner else self.who
+        return [name for (name,) in self._database.reader.all(
+            "SELECT name FROM subscription WHERE mid = ? AND who = ? ORDER BY name", (self._view().mid, who))]
 
     async def select(self, folder: Folder, *, read_write: bool) -> Folder:
         """The folder as it is now. read_write takes \\Recent: uids from result.recent_uid on are new to everybody."""
@@ -427,13 +442,19 @@ class Access:
         return self._database.listen(self.mailbox, callback)
 
     # -- ids ----------------------------------------------------------------------------------------------------
-    def email_id(self, row: Row) -> str:
-        """EMAILID [RFC 8474 §5.1]; the same in all protocols."""
-        return f"M{row[4]:x}-{self._tag}"
+    def copies(self, folder: Folder, lo: int, hi: int) -> dict[int, str]:
+        """uid -> EMAILID of those of lo..hi that are copies: they keep that of their source [RFC 8474 §5.1]."""
+        self._need(folder.fid, Right.READ)
+        return {uid: f"M{email:x}-{of or self.tag}"
+                for uid, email, of in self._database.reader.all(items.COPIES, (folder.fid, lo, hi))}
+
+    def email_id(self, row: Row, copies: Mapping[int, str] = NO_COPIES) -> str:
+        """EMAILID [RFC 8474 §5.1]; the same in all protocols. copies: see copies()."""
+        return copies.get(row[0]) or f"M{row[4]:x}-{self.tag}"
 
     def thread_id(self, row: Row) -> str:
         """THREADID [RFC 8474 §5.2]."""
-        return f"T{row[5]:x}-{self._tag}"
+        return f"T{row[5]:x}-{self.tag}"
 
 
 def _order(entry: tuple[str, int]) -> tuple[bool, list[str]]:

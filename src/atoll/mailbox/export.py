@@ -26,11 +26,13 @@ from atoll.mailbox.tx import INSERT_BLOB, PUT_GRANT, Tx
 from atoll.sql.engine import Record
 
 BATCH = 50
-ITEM = "i.uid, i.id, i.cn, i.cn_item, i.cn_body, i.flags, i.received, i.size, i.conv, i.kw, i.name"
+ITEM = ("i.uid, i.id, i.cn, i.cn_item, i.cn_body, i.flags, i.received, i.size, i.conv, i.kw, i.name,"
+        " i.email, i.email_of")
 META = "m.envelope, m.structure, m.preview, m.sort, m.props"
 SMALL = {
     "epoch": "SELECT epoch, fork_cn FROM mailbox_epoch WHERE mid = ? ORDER BY epoch",
     "keyword": "SELECT no, name, colour FROM keyword WHERE mid = ? ORDER BY no",
+    "subscription": "SELECT who, name FROM subscription WHERE mid = ? ORDER BY who, name",
 }
 LARGE = {
     "conversation": "SELECT conv, cn, items, last_received FROM conversation WHERE mid = ? AND conv > ? ORDER BY conv"
@@ -43,6 +45,8 @@ FIRST = {"conversation": -1, "thread": -(1 << 63), "key": b""}
 PUT = {
     "epoch": "INSERT INTO mailbox_epoch (mid, epoch, fork_cn) VALUES (?, ?, ?) ON CONFLICT (mid, epoch) DO NOTHING",
     "keyword": "INSERT INTO keyword (mid, no, name, colour) VALUES (?, ?, ?, ?) ON CONFLICT (mid, no) DO NOTHING",
+    "subscription": "INSERT INTO subscription (mid, who, name) VALUES (?, ?, ?)"
+                    " ON CONFLICT (mid, who, name) DO NOTHING",
     "conversation": "INSERT INTO conversation (mid, conv, cn, items, last_received) VALUES (?, ?, ?, ?, ?)"
                     " ON CONFLICT (mid, conv) DO UPDATE SET cn = excluded.cn, items = excluded.items,"
                     " last_received = excluded.last_received",
@@ -102,7 +106,7 @@ async def _folder(database: MailboxDatabase, fid: int, fno: int, since: int) -> 
         for row in rows:
             async for piece in _content(database, row):
                 yield piece
-        yield Piece("item", [(*row[:12], *row[13:]) for row in rows], fno)
+        yield Piece("item", [(*row[:14], *row[15:]) for row in rows], fno)
     yield Piece("grant", reader.all("SELECT who, address, rights, cn_rights, cn_seen, subscribed, cn_sub, seen_items"
                                     " FROM folder_user WHERE fid = ? ORDER BY who", (fid,)), fno)
     yield Piece("seen", reader.all("SELECT who, uid, cn, seen FROM seen WHERE fid = ? AND cn > ? ORDER BY who, uid",
@@ -110,7 +114,7 @@ async def _folder(database: MailboxDatabase, fid: int, fno: int, since: int) -> 
 
 
 async def _content(database: MailboxDatabase, row: Record) -> AsyncIterator[Piece]:
-    digest, blob, size = row[11], row[12], row[7]
+    digest, blob, size = row[13], row[14], row[7]
     offset = 0
     while True:
         data = database.slices.read(blob, offset, CHUNK)
@@ -205,10 +209,10 @@ class Importer:
                 " item_meta.fid AND i.uid = item_meta.uid)", [(mailbox.mid, row[1]) for row in piece.rows])
         tx.many("DELETE FROM item WHERE mid = ? AND id = ?", [(mailbox.mid, row[1]) for row in piece.rows])
         tx.many("INSERT INTO item (fid, mid, blob, uid, id, cn, cn_item, cn_body, flags, received, size, conv, kw,"
-                " name) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(fid, mailbox.mid, self._contents[row[11]], *row[:11]) for row in piece.rows])
+                " name, email, email_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(fid, mailbox.mid, self._contents[row[13]], *row[:13]) for row in piece.rows])
         tx.many("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort, props)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)", [(fid, row[0], *row[12:]) for row in piece.rows])
+                " VALUES (?, ?, ?, ?, ?, ?, ?)", [(fid, row[0], *row[14:]) for row in piece.rows])
 
     @staticmethod
     def _tombs(tx: Tx, mailbox: MailboxMemory, piece: Piece, fids: dict[int, int]) -> None:

@@ -23,6 +23,10 @@ MAX_NAME = 255
 """Octets of one component."""
 MAX_DEPTH = 32
 MAX_FOLDERS = 10_000
+MAX_ROWS = 100_000
+"""Folders of a mailbox with those that are gone: clients are told of them by their numbers."""
+MAX_LOST = 1000
+"""Subscribed names of a mailbox that are no folder any more; further ones are forgotten with their folder."""
 EPOCH_UIDS = 20
 """Uids of a folder (and contents of a database) that one owner epoch has for itself after a fork, as a power of 2."""
 EPOCH_FOLDERS = 10
@@ -31,6 +35,9 @@ RECOVERABLE = "Recoverable Items"
 HIDDEN = ((WellKnown.DELETIONS, "Deletions"), (WellKnown.VERSIONS, "Versions"), (WellKnown.PURGES, "Purges"))
 VISIBLE = ((WellKnown.INBOX, "INBOX"), (WellKnown.DRAFTS, "Drafts"), (WellKnown.SENT, "Sent"),
            (WellKnown.TRASH, "Trash"), (WellKnown.JUNK, "Junk"), (WellKnown.ARCHIVE, "Archive"))
+KEEP_NAME = "INSERT INTO subscription (mid, who, name) VALUES (?, ?, ?) ON CONFLICT (mid, who, name) DO NOTHING"
+LOST_NAMES = "SELECT who, name FROM subscription WHERE mid = ? ORDER BY who, name"
+FORGET_NAME = "DELETE FROM subscription WHERE mid = ? AND who = ? AND name = ?"
 INSERT_FOLDER = ("INSERT INTO folder (fid, mid, fno, parent, name, class, wellknown, hidden, own_seen, gone, uidv,"
                  " uidnext, recent_uid, cn_born, cn_props, cn_high, trim_cn, total, unread, bytes, deleted)"
                  " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 1, 1, ?, ?, ?, 0, 0, 0, 0, 0)")
@@ -75,7 +82,9 @@ def born(guid: MailboxId, epoch: int, now: int) -> Callable[[Tx], None]:
 def make(tx: Tx, mailbox: MailboxMemory, parent: int, name: str, which: WellKnown, *, hidden: bool = False,
          own_seen: bool = False) -> FolderState:
     """One folder below `parent` (0: top); its rights are its parent's [RFC 4314 §3]."""
-    if len(mailbox.folders) >= MAX_FOLDERS:
+    folders = mailbox.folders
+    if len(folders) >= MAX_FOLDERS and (len(folders) >= MAX_ROWS
+                                        or sum(not one.gone for one in folders.values()) >= MAX_FOLDERS):
         raise StoreError(StoreCode.INVALID, "Too many folders")
     cn = tx.number(mailbox)
     mailbox.uidv += 1
@@ -115,6 +124,7 @@ def create(guid: MailboxId, path: str, which: WellKnown,
             raise StoreError(StoreCode.NO_RIGHT, "Permission denied")
         for last, name in enumerate(parts[at:], at + 1):
             parent = make(tx, mailbox, parent, name, which if last == len(parts) else WellKnown.NONE).fid
+        _found_again(tx, mailbox)
         return parent
     return work
 
@@ -142,6 +152,7 @@ def rename(guid: MailboxId, fid: int, path: str, may: Callable[[MailboxMemory, i
         folder.cn_props = tx.number(mailbox)
         tx.restructured(mailbox)
         tx.touch(mailbox, folder)
+        _found_again(tx, mailbox)
     return work
 
 
@@ -152,6 +163,10 @@ def mark_gone(guid: MailboxId, fid: int) -> Callable[[Tx], None]:
         folder = folder_of(mailbox, fid)
         if next(mailbox.children(fid), None) is not None:
             raise StoreError(StoreCode.NOT_EMPTY, "The folder has folders below it")
+        name = mailbox.path_of(fid)
+        for who in [one.who for one in mailbox.grants.get(fid, {}).values() if one.subscribed]:
+            if len(tx.all(LOST_NAMES, (mailbox.mid,))) < MAX_LOST:  # the name stays subscribed [RFC 9051 §6.3.7]
+                tx.run(KEEP_NAME, (mailbox.mid, who, name))
         folder.gone = 1
         folder.wellknown = int(WellKnown.NONE)
         folder.cn_props = tx.number(mailbox)
@@ -165,6 +180,22 @@ def _subscription(tx: Tx, mailbox: MailboxMemory, folder: FolderState, who: User
     grant.subscribed = on
     grant.cn_sub = tx.number(mailbox)
     return grant
+
+
+def _found_again(tx: Tx, mailbox: MailboxMemory) -> None:
+    """Names that people are subscribed to may be folders again."""
+    for who, name in tx.all(LOST_NAMES, (mailbox.mid,)):
+        folder = mailbox.at(name)
+        if folder is not None:
+            tx.grant_changed(mailbox, _subscription(tx, mailbox, folder, who, 1))
+            tx.run(FORGET_NAME, (mailbox.mid, who, name))
+
+
+def forget_name(guid: MailboxId, who: UserId, name: str) -> Callable[[Tx], bool]:
+    """End the subscription to a name that is no folder any more; was there one?"""
+    def work(tx: Tx) -> bool:
+        return bool(tx.run(FORGET_NAME, (tx.mailbox(guid).mid, who, name)))
+    return work
 
 
 def subscribe(guid: MailboxId, fid: int, who: UserId, on: bool) -> Callable[[Tx], None]:

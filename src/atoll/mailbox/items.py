@@ -21,7 +21,7 @@ from atoll.mailbox.memory import FolderState, Grant, MailboxMemory, pack, unpack
 from atoll.mailbox.model import Flag, FlagsDone, Placed, Row, Want
 from atoll.mailbox.place import Threads, check_room, check_uids, keyword_numbers, kw_column, place, thread_hashes
 from atoll.mailbox.reading import SELECT_RANGE, seen_rows, spans
-from atoll.mailbox.tx import INSERT_ITEM, INSERT_TOMB, PUT_SEEN, SWEEP, Tx
+from atoll.mailbox.tx import INSERT_TOMB, PUT_SEEN, SWEEP, Tx
 from atoll.mailbox.uidset import UidSet
 from atoll.sql.engine import Record
 
@@ -33,6 +33,10 @@ MOVE_META = "UPDATE item_meta SET fid = ?, uid = ? WHERE fid = ? AND uid = ?"
 MOVE_META_PROPS = "UPDATE item_meta SET fid = ?, uid = ?, props = ? WHERE fid = ? AND uid = ?"
 COPY_META = ("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort, props)"
              " SELECT ?, ?, envelope, structure, preview, sort, props FROM item_meta WHERE fid = ? AND uid = ?")
+COPY_ITEM = ("INSERT INTO item (fid, uid, mid, id, cn, cn_item, cn_body, flags, received, size, blob, conv, kw, email,"
+             " email_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+COPIES = ("SELECT uid, email, email_of FROM item WHERE fid = ? AND uid BETWEEN ? AND ? AND email IS NOT NULL"
+          " ORDER BY uid")
 SET_FLAGS = "UPDATE item SET flags = ?, kw = ?, cn = ?, cn_item = ? WHERE fid = ? AND uid = ?"
 SET_READ = "UPDATE item SET flags = ?, cn = ? WHERE fid = ? AND uid = ?"
 
@@ -223,11 +227,12 @@ def _copy_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fol
     items: list[tuple[object, ...]] = []
     metas: list[tuple[object, ...]] = []
     done: list[tuple[int, int]] = []
-    for uid, flags, kw, _cn, _id, conv, received, size, blob in found:
+    emails = {uid: of for uid, *of in tx.all(COPIES, (source.fid, found[0][0], found[-1][0]))}
+    for uid, flags, kw, _cn, id_, conv, received, size, blob in found:
         new, number = target.uidnext, tx.number(mailbox)
         target.uidnext += 1
         items.append((target.fid, new, mailbox.mid, number, number, number, number, flags, received, size, blob, conv,
-                      kw))
+                      kw, *emails.get(uid, (id_, None))))
         metas.append((target.fid, new, source.fid, uid))
         count(target, flags, size, 1)
         threads.add(conv, 1, received)
@@ -235,7 +240,7 @@ def _copy_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fol
     mailbox.items += len(found)
     mailbox.octets += sum(record[7] for record in found)
     target.cn_high = mailbox.cn
-    tx.many(INSERT_ITEM, items)  # type: ignore[arg-type]
+    tx.many(COPY_ITEM, items)  # type: ignore[arg-type]
     tx.many(COPY_META, metas)  # type: ignore[arg-type]
     threads.write(tx)
     tx.touch(mailbox, target)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from atoll.base.ids import MailboxId, to_text
 from atoll.mailbox.model import Flag
 from atoll.mailbox.uidset import UidSet
 
@@ -123,6 +124,11 @@ class Ids:
 
     kind: Literal["email", "thread"]
     object_id: str
+
+
+def tag_of(mailbox: MailboxId) -> str:
+    """What object ids of this mailbox end with: numbers alone are the same in every mailbox."""
+    return to_text(mailbox)[:8]
 
 
 Query = (All | And | Or | Not | Uids | HasFlag | HasKeyword | Received | Sent | Size | ModSeq | Field | Header | Body

@@ -44,6 +44,7 @@ from atoll.mailbox.query import (
     Size,
     Text,
     Uids,
+    tag_of,
 )
 from atoll.mailbox.reading import HOT, spans, with_own_seen
 from atoll.mailbox.search.feed import SearchFeed
@@ -134,8 +135,7 @@ class Plan:
         if isinstance(query, ModSeq) and self.own is None:
             return "i.cn >= ?", [query.at_least]
         if isinstance(query, Ids):
-            number = object_number(query)
-            return ("i.id = ?" if query.kind == "email" else "i.conv = ?"), [number]
+            return named(query, tag_of(self.view.guid))
         if isinstance(query, Uids) and len(query.uids.ranges) <= 8:
             ranges = query.uids.ranges
             return ("(" + " OR ".join(["i.uid BETWEEN ? AND ?"] * len(ranges)) + ")" if ranges else "1 = 0",
@@ -177,6 +177,11 @@ class Plan:
             return lambda row: row[0] in uids
         if isinstance(query, Sent):
             return lambda row: _within(self._sent(row), query.since, query.before)
+        if isinstance(query, Ids):
+            condition, values = named(query, tag_of(self.view.guid))
+            those = {uid for (uid,) in self.database.reader.all(
+                f"SELECT i.uid FROM item i WHERE i.fid = ? AND {condition} ORDER BY i.uid", [self.fid, *values])}
+            return lambda row: row[0] in those
         if isinstance(query, Header):
             return self._header(query)
         if isinstance(query, Text | Body):
@@ -332,9 +337,6 @@ def _plain(query: Query) -> Predicate:
                             and (query.smaller is None or row[7] < query.smaller))
     if isinstance(query, ModSeq):
         return lambda row: bool(row[3] >= query.at_least)
-    if isinstance(query, Ids):
-        number, column = object_number(query), 4 if query.kind == "email" else 5
-        return lambda row: bool(row[column] == number)
     assert isinstance(query, All)
     return lambda _row: True
 
@@ -355,10 +357,17 @@ def _bounds(column: str, since: int | None, before: int | None) -> tuple[str, li
     return (f"({' AND '.join(parts)})" if parts else "1 = 1"), values
 
 
-def object_number(query: Ids) -> int:
-    """The number inside "M1a2b..." or "T1a2b..."; -1 (no item) for what is none."""
+def named(query: Ids, tag: str) -> tuple[str, list[Value]]:
+    """The condition on item i for "M1a2b-tag" or "T1a2b-tag"; what is no such id is no item's."""
+    digits, _, home = query.object_id[1:].partition("-")
     letter = "M" if query.kind == "email" else "T"
-    digits = query.object_id[1:].partition("-")[0]
-    if not query.object_id.startswith(letter) or not re.fullmatch(r"[0-9a-f]{1,16}", digits):
-        return -1
-    return min(int(digits, 16), (1 << 63) - 1)
+    if not query.object_id.startswith(letter) or not re.fullmatch(r"[0-9a-f]{1,15}", digits):
+        return "1 = 0", []
+    number = int(digits, 16)
+    if query.kind == "email" and home != tag:
+        return "(i.email = ? AND i.email_of = ?)", [number, home]
+    if home != tag:
+        return "1 = 0", []
+    if query.kind == "thread":
+        return "i.conv = ?", [number]
+    return "(i.email IS NULL AND i.id = ? OR i.email = ? AND i.email_of IS NULL)", [number, number]

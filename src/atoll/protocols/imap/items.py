@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from atoll.formats.mime import body_of
-from atoll.mailbox import Row, Want
+from atoll.mailbox import Folder, Row, Want
 from atoll.protocols.imap.selected import Selected
 from atoll.protocols.imap.types import BodyItem, FetchItem
 from atoll.protocols.imap.wire import response
@@ -22,8 +22,6 @@ _COLUMNS: dict[str, tuple[bytes, Value]] = {
     "INTERNALDATE": (b"INTERNALDATE %b", lambda row: response.internal_date(row[6])),
     "RFC822.SIZE": (b"RFC822.SIZE %d", lambda row: row[7]),
     "MODSEQ": (b"MODSEQ (%d)", lambda row: row[3]),
-    "EMAILID": (b"EMAILID (M%x)", lambda row: row[4]),
-    "THREADID": (b"THREADID (T%x)", lambda row: row[5]),
     "ENVELOPE": (b"ENVELOPE %b", lambda row: row[9]),
     "BODYSTRUCTURE": (b"BODYSTRUCTURE %b", lambda row: row[10]),
     "BODY": (b"BODY %b", lambda row: body_of(row[10])),
@@ -33,7 +31,8 @@ _COLUMNS: dict[str, tuple[bytes, Value]] = {
 class Plan:
     """One FETCH, ready to be used for every row. count: how many messages were answered."""
 
-    __slots__ = ("_format", "_values", "bodies", "count", "has_flags", "marks_seen", "want")
+    __slots__ = ("_access", "_copies", "_format", "_ids", "_values", "bodies", "count", "has_flags", "marks_seen",
+                 "want")
 
     def __init__(self, items: tuple[FetchItem, ...], selected: Selected, *, uid: bool, modseq: bool) -> None:
         names = dict.fromkeys(item for item in items if isinstance(item, str))
@@ -50,9 +49,21 @@ class Plan:
             self.want |= Want.META
         if self.bodies:
             self.want |= Want.BODY
-        columns = dict(_COLUMNS, FLAGS=(b"FLAGS (%b)", selected.flags_of))
+        self._access = selected.access
+        self._ids = "EMAILID" in names
+        self._copies: dict[int, str] = {}
+        columns = _COLUMNS | {
+            "FLAGS": (b"FLAGS (%b)", selected.flags_of),
+            "EMAILID": (b"EMAILID (%b)", lambda row: self._access.email_id(row, self._copies).encode("ascii")),
+            "THREADID": (b"THREADID (%b)", lambda row: self._access.thread_id(row).encode("ascii")),
+        }
         self._values: tuple[Value, ...] = tuple(columns[name][1] for name in names)
         self._format = b"* %d FETCH (" + b" ".join(columns[name][0] for name in names)
+
+    def ready(self, folder: Folder, lo: int, hi: int) -> None:
+        """Read what is not in the rows of the uids lo..hi, which come next: which of them are copies."""
+        if self._ids:
+            self._copies = self._access.copies(folder, lo, hi)
 
     def lines(self, numbered: Iterable[tuple[int, Row]]) -> bytes:
         """Whole answers, when no item needs the body."""

@@ -111,6 +111,8 @@ async def _mark_seen(selected: Selected, numbered: list[tuple[int, Row]]) -> dic
 async def _write(session: Session, selected: Selected, plan: Plan, numbered: list[tuple[int, Row]],
                  seen: dict[int, Row]) -> None:
     plan.count += len(numbered)
+    if numbered:
+        plan.ready(selected.folder, numbered[0][1][0], numbered[-1][1][0])
     if not plan.bodies:
         session.write(plan.lines(numbered))
     else:

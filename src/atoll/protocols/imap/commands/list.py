@@ -113,8 +113,9 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
     if "HIGHESTMODSEQ" in args.status:
         session.enabled.condstore = True
     patterns = [Pattern(args.reference + pattern) for pattern in args.patterns]
-    found = await _candidates(session, patterns)
-    above = _subscribed_above(found) if "RECURSIVEMATCH" in args.select else frozenset()
+    lost: list[str] = []
+    found = await _candidates(session, patterns, lost)
+    above = _subscribed_above(found, lost) if "RECURSIVEMATCH" in args.select else frozenset()
     out: list[bytes] = []
     for name, folder in found:
         if not any(pattern.matches(name) for pattern in patterns):
@@ -129,6 +130,9 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
             session.write(b"".join(out))
             out.clear()
             await session.breathe()
+    if args.select >= {"SUBSCRIBED"} and "SPECIAL-USE" not in args.select:
+        out += [b'* LIST (\\NonExistent \\Subscribed) "/" %b\r\n' % response.mailbox(name, utf8=session.enabled.rev2)
+                for name in lost if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.4]
     if out:
         session.write(b"".join(out))
     return Ok("Listed")
@@ -136,13 +140,13 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
 
 async def run_lsub(session: Session, args: ListCommand, tag: bytes) -> Ok:
     pattern = Pattern(args.reference + args.patterns[0])
-    found = await _candidates(session, [pattern])
+    lost: list[str] = []
+    found = await _candidates(session, [pattern], lost)
     lines: dict[str, bytes] = {}
-    for name, folder in found:
-        if not folder.subscribed:
-            continue
+    subscribed = [(name, b"") for name, folder in found if folder.subscribed] + [(name, b"\\Noselect") for name in lost]
+    for name, flags in subscribed:
         if pattern.matches(name):
-            lines[name] = b'* LSUB () "/" ' + response.mailbox(name, utf8=session.enabled.rev2)
+            lines[name] = b'* LSUB (%b) "/" ' % flags + response.mailbox(name, utf8=session.enabled.rev2)
         elif pattern.has_percent:  # [RFC 3501 §6.3.9] "%" shows the level above a subscribed one
             for parent in _parents(name):
                 if pattern.matches(parent) and parent not in lines:
@@ -152,18 +156,23 @@ async def run_lsub(session: Session, args: ListCommand, tag: bytes) -> Ok:
     return Ok("Listed")
 
 
-async def _candidates(session: Session, patterns: list[Pattern]) -> list[tuple[str, Folder]]:
-    """Folders that a pattern could mean: one's own, and those of the people whom a pattern names."""
+async def _candidates(session: Session, patterns: list[Pattern], lost: list[str]) -> list[tuple[str, Folder]]:
+    """Folders that a pattern could mean: one's own, and those of the people whom a pattern names.
+
+    lost: gets the names that the client is subscribed to and that are no folder any more.
+    """
     found: list[tuple[str, Folder]] = []
     if not session.is_delegate:
         hidden = session.server.limits.show_recoverable or any(
             pattern.literal.startswith(HIDDEN) for pattern in patterns)
         found += [(folder.path, folder) for folder in session.mine.folders(hidden=hidden)]
+        lost += session.mine.subscribed_names()
     for address in await _people(session, patterns):
         try:
             access = await names.other_user(session, address)
             prefix = f"{names.OTHER_USERS}/{address}/"
             found += [(prefix + folder.path, folder) for folder in access.folders()]
+            lost += [prefix + name for name in access.subscribed_names()]
         except Elsewhere as elsewhere:
             with contextlib.suppress(No):
                 await session.pass_on(elsewhere.info)
@@ -203,8 +212,9 @@ def _parents(name: str) -> Iterator[str]:
         at = name.rfind(names.DELIMITER)
 
 
-def _subscribed_above(found: list[tuple[str, Folder]]) -> frozenset[str]:
-    return frozenset(parent for name, folder in found if folder.subscribed for parent in _parents(name))
+def _subscribed_above(found: list[tuple[str, Folder]], lost: list[str]) -> frozenset[str]:
+    names = [*(name for name, folder in found if folder.subscribed), *lost]
+    return frozenset(parent for name in names for parent in _parents(name))
 
 
 def _line(session: Session, args: ListCommand, name: str, folder: Folder, *, child_info: bool) -> bytes:

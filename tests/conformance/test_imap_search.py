@@ -64,6 +64,7 @@ KEYS: list[tuple[str, list[int]]] = [
     ("SUBJECT pha", [1]), ("SUBJECT \"Alpha report\"", [1]), ("SUBJECT [list]", [4]),
     ('SUBJECT "quote \\"this\\" \\\\ back"', [6]),
     ("HEADER X-Custom special", [4]), ("HEADER x-custom \"\"", [4]), ("HEADER X-Empty \"\"", [5]),
+    ("SUBJECT \"\"", ALL), ("HEADER SUBJECT \"\"", ALL), ("FROM \"\"", ALL), ("CC \"\"", [1]), ("NOT BCC \"\"", [1, 2, 3, 4, 6]),
     ("HEADER X-None \"\"", []), ("HEADER Subject gamma", [3]), ("HEADER Message-ID <3@example.test>", [3]),
     ("HEADER Message-ID 3@example", [3]), ("HEADER From Person4", [4]), ("HEADER Date 2007", ALL),
     ("BODY needle", [3, 6]), ("BODY NEEDLE", [3, 6]), ("BODY number1", [1]), ("BODY Alpha", []), ("BODY \"here\"", [1, 2, 4, 5]),

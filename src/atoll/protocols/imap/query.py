@@ -75,6 +75,8 @@ def _leaf(key: SearchKey) -> query.Query:
             return query.Body(value)
         case Text("TEXT", value):
             return query.Text(value)
+        case Text(name, ""):  # whoever has the field, be it empty [RFC 9051 §6.4.4, HEADER]
+            return query.Header(name, "")
         case Text(name, value):
             return query.Field(cast(Literal["subject", "from", "to", "cc", "bcc"], name.lower()), value)
         case Header(name, value):

@@ -370,3 +370,24 @@ async def test_a_copy_keeps_the_email_id_of_its_source(alice: Access) -> None:
     assert await alice.search(other, Or((query, Text("nothing")))) == [1, 2]
     row = alice.rows(other, 1, 1, Want.HOT)[0]
     assert await alice.search(other, Ids("email", alice.email_id(row))) == []  # its own number is nobody's EMAILID
+
+
+async def test_copies_of_a_set_with_gaps_have_the_listing_of_their_sources(alice: Access) -> None:
+    inbox, archive = alice.folder("INBOX"), alice.folder("Archive")
+    await alice.append(inbox, [new(f"subject {i}") for i in range(1, 13)])
+    await alice.expunge(inbox, None)
+    wanted = [1, 2, 3, 5, 8, 9, 12]
+    placed = await alice.copy(inbox, UidSet.of(wanted), archive)
+    assert [old for old, _ in placed] == wanted
+    there = {row.uid: row.envelope for row in alice.rows(archive, 1, 99, Want.META)}
+    assert len(there) == len(wanted)
+    for old, new_uid in placed:
+        assert f'"subject {old}"'.encode() in there[new_uid]
+
+
+async def test_copies_make_conversations_of_messages_that_had_none(store: Store, alice: Access) -> None:
+    inbox, archive = alice.folder("INBOX"), alice.folder("Archive")
+    await alice.append(inbox, [new(f"s{i}", message_id=f"<{i}@x>") for i in range(30)])
+    await alice.copy(inbox, UidSet.all(), archive)
+    assert [items for (items,) in store.database("db1").reader.all("SELECT items FROM conversation ORDER BY conv")] \
+        == [2] * 30

@@ -32,13 +32,18 @@ MOVE_ITEM = ("UPDATE item SET fid = ?, uid = ?, id = ?, cn = ?, cn_item = ?, fla
 MOVE_META = "UPDATE item_meta SET fid = ?, uid = ? WHERE fid = ? AND uid = ?"
 MOVE_META_PROPS = "UPDATE item_meta SET fid = ?, uid = ?, props = ? WHERE fid = ? AND uid = ?"
 COPY_META = ("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort, props)"
-             " SELECT ?, ?, envelope, structure, preview, sort, props FROM item_meta WHERE fid = ? AND uid = ?")
+             " SELECT ?, uid + ?, envelope, structure, preview, sort, props FROM item_meta"
+             " WHERE fid = ? AND uid BETWEEN ? AND ? ORDER BY uid")
+"""For a run of uids, which become a run: half the price of one by one."""
 COPY_ITEM = ("INSERT INTO item (fid, uid, mid, id, cn, cn_item, cn_body, flags, received, size, blob, conv, kw, email,"
              " email_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
 COPIES = ("SELECT uid, email, email_of FROM item WHERE fid = ? AND uid BETWEEN ? AND ? AND email IS NOT NULL"
           " ORDER BY uid")
 SET_FLAGS = "UPDATE item SET flags = ?, kw = ?, cn = ?, cn_item = ? WHERE fid = ? AND uid = ?"
 SET_READ = "UPDATE item SET flags = ?, cn = ? WHERE fid = ? AND uid = ?"
+
+SEEN, DELETED = int(Flag.SEEN), int(Flag.DELETED)
+"""As plain integers: for each row, an operation on an IntFlag costs microseconds."""
 
 Steps = Generator[None, None, None]
 encode = msgspec.msgpack.encode
@@ -54,11 +59,13 @@ def folder_of(mailbox: MailboxMemory, fid: int) -> FolderState:
 
 def slices(tx: Tx, fid: int, uids: UidSet, uidnext: int) -> Iterator[list[Record]]:
     """Hot rows of a set, SLICE by SLICE, as they are when each slice is read; uids from uidnext on are not read."""
-    for first, last in spans(uids):
+    read = spans(uids)
+    exact = read is uids.ranges
+    for first, last in read:
         last = min(last, uidnext - 1)
         while first <= last:
             found = tx.all(SELECT_RANGE[Want.HOT], (fid, first, last, SLICE))
-            wanted = [record for record in found if record[0] in uids]
+            wanted = found if exact else [record for record in found if record[0] in uids]
             if wanted:
                 yield wanted
             if len(found) < SLICE:
@@ -137,29 +144,29 @@ def _flag_slice(tx: Tx, mailbox: MailboxMemory, folder: FolderState, found: list
         shown, shown_cn = old, cn
         if own is not None:
             read, read_cn = mine.get(uid, (0, 0))
-            shown, shown_cn = (old & ~Flag.SEEN) | (Flag.SEEN if read else 0), max(cn, read_cn)
+            shown, shown_cn = (old & ~SEEN) | (SEEN if read else 0), max(cn, read_cn)
         if change.unchanged_since is not None and shown_cn > change.unchanged_since:
             modified.append(uid)
             continue
         if shown_cn > change.stand:
             foreign.append(uid)
-        wanted = int(_combined(change, shown))
+        wanted = _combined(change, shown)
         new_kw = _combined_kw(change, kw, numbers)
-        stored = wanted if own is None else (wanted & ~Flag.SEEN) | (old & Flag.SEEN)
-        if grant is not None and (wanted ^ shown) & Flag.SEEN:
+        stored = wanted if own is None else (wanted & ~SEEN) | (old & SEEN)
+        if grant is not None and (wanted ^ shown) & SEEN:
             cn = tx.number(mailbox)
-            seen.append((fid, own, uid, cn, wanted & Flag.SEEN))
-            grant.seen_items += 1 if wanted & Flag.SEEN else -1
+            seen.append((fid, own, uid, cn, wanted & SEEN))
+            grant.seen_items += 1 if wanted & SEEN else -1
             grant.cn_seen = cn
         if stored != old or new_kw != kw:
             cn = tx.number(mailbox)
-            if new_kw == kw and stored ^ old == Flag.SEEN:
-                reads.append((int(stored), cn, fid, uid))
+            if new_kw == kw and stored ^ old == SEEN:
+                reads.append((stored, cn, fid, uid))
             else:
-                items.append((int(stored), new_kw, cn, cn, fid, uid))
+                items.append((stored, new_kw, cn, cn, fid, uid))
             folder.cn_high = cn
-            folder.unread += (1 if old & Flag.SEEN else -1) if (stored ^ old) & Flag.SEEN else 0
-            folder.deleted += (-1 if old & Flag.DELETED else 1) if (stored ^ old) & Flag.DELETED else 0
+            folder.unread += (1 if old & SEEN else -1) if (stored ^ old) & SEEN else 0
+            folder.deleted += (-1 if old & DELETED else 1) if (stored ^ old) & DELETED else 0
         done.append(Row((uid, wanted, new_kw, max(cn, shown_cn), *record[4:])))
     if items or reads:
         tx.many(SET_FLAGS, items)  # type: ignore[arg-type]
@@ -225,7 +232,7 @@ def _copy_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fol
     threads = Threads(mailbox)
     threads.load(tx, [record[5] for record in found])
     items: list[tuple[object, ...]] = []
-    metas: list[tuple[object, ...]] = []
+    runs: list[list[int]] = []
     done: list[tuple[int, int]] = []
     emails = {uid: of for uid, *of in tx.all(COPIES, (source.fid, found[0][0], found[-1][0]))}
     for uid, flags, kw, _cn, id_, conv, received, size, blob in found:
@@ -233,7 +240,10 @@ def _copy_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fol
         target.uidnext += 1
         items.append((target.fid, new, mailbox.mid, number, number, number, number, flags, received, size, blob, conv,
                       kw, *emails.get(uid, (id_, None))))
-        metas.append((target.fid, new, source.fid, uid))
+        if runs and uid == runs[-1][-1] + 1:
+            runs[-1][-1] = uid
+        else:
+            runs.append([target.fid, new - uid, source.fid, uid, uid])
         count(target, flags, size, 1)
         threads.add(conv, 1, received)
         done.append((uid, new))
@@ -241,7 +251,7 @@ def _copy_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fol
     mailbox.octets += sum(record[7] for record in found)
     target.cn_high = mailbox.cn
     tx.many(COPY_ITEM, items)  # type: ignore[arg-type]
-    tx.many(COPY_META, metas)  # type: ignore[arg-type]
+    tx.many(COPY_META, runs)
     threads.write(tx)
     tx.touch(mailbox, target)
     return done
@@ -251,9 +261,9 @@ def count(folder: FolderState, flags: int, size: int, sign: int) -> None:
     """One item came (+1) or went (-1)."""
     folder.total += sign
     folder.octets += sign * size
-    if not flags & Flag.SEEN:
+    if not flags & SEEN:
         folder.unread += sign
-    if flags & Flag.DELETED:
+    if flags & DELETED:
         folder.deleted += sign
 
 
@@ -287,8 +297,8 @@ def move_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fold
     for uid, flags, _kw, _cn, id_, conv, received, size, _blob in found:
         new, number = target.uidnext, tx.number(mailbox)
         target.uidnext += 1
-        kept = flags & ~Flag.DELETED if target.hidden else flags
-        items.append((target.fid, new, number if reborn else id_, number, number, int(kept), source.fid, uid))
+        kept = flags & ~DELETED if target.hidden else flags
+        items.append((target.fid, new, number if reborn else id_, number, number, kept, source.fid, uid))
         metas.append((target.fid, new, origin, source.fid, uid) if reborn else (target.fid, new, source.fid, uid))
         tombs.append((source.fid, tx.number(mailbox), uid, mailbox.mid, id_, received,
                       0 if target.hidden else target.fid, 0 if target.hidden else new, None))
@@ -325,7 +335,7 @@ def expunge(guid: MailboxId, fid: int, uids: UidSet, deletions_fid: int, now: in
             return done
         for found in slices(tx, fid, uids, source.uidnext):
             if only_deleted:
-                found = [record for record in found if record[1] & Flag.DELETED]
+                found = [record for record in found if record[1] & DELETED]
             if found:
                 check_uids(target, len(found))
                 done += [uid for uid, _ in move_slice(tx, mailbox, source, target, found, now)]

@@ -32,8 +32,8 @@ MAX_KEYWORD = 255
 THREAD_REFERENCES = 32
 """So many of the last references take part in threading."""
 
-MEMBERS = ("SELECT count(*) FROM item i JOIN folder f ON f.fid = i.fid WHERE i.mid = ? AND i.conv = ?"
-           " AND f.hidden = 0")
+MEMBERS = ("SELECT i.conv, count(*) FROM item i JOIN folder f ON f.fid = i.fid WHERE i.mid = ? AND i.conv IN ({})"
+           " AND f.hidden = 0 GROUP BY i.conv ORDER BY i.conv")
 
 _encode = msgspec.msgpack.Encoder().encode
 SortKeys = tuple[str, str, str, str, int | None, bytes, tuple[bytes, ...], int, bool, bool]
@@ -168,11 +168,13 @@ class Threads:
             if items > 1:
                 self.rows[conv] = [items, last]
                 self._changed.add(conv)
-        for conv, last in self._unsure.items():
-            members = tx.one(MEMBERS, (mid, conv))
-            if members is not None and members[0] > 1:
-                self.rows[conv] = [int(members[0]), last]
-                self._changed.add(conv)
+        unsure = list(self._unsure)
+        for at in range(0, len(unsure), 512):
+            marks, convs = in_list(unsure[at:at + 512])
+            for conv, members in tx.all(MEMBERS.format(marks), [mid, *convs]):  # type: ignore[list-item]
+                if members > 1:
+                    self.rows[conv] = [int(members), self._unsure[conv]]
+                    self._changed.add(conv)
         self._single, self._unsure = {}, {}
         for conv in sorted(self._changed):
             items, last = self.rows[conv]

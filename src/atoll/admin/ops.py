@@ -37,6 +37,7 @@ from atoll.admin.ops_mailbox import (
     Recoverables,
     Usage,
 )
+from atoll.admin.ops_roles import RoleRestart, RoleRow, Roles
 from atoll.admin.ops_transport import (
     QueueAct,
     QueuedMessage,
@@ -53,7 +54,8 @@ from atoll.runtime.rpc import Empty
 __all__ = ["MailboxAddress", "MailboxChange", "MailboxCreate", "MailboxCreated", "MailboxFilter", "MailboxPassword",
            "MailboxRow", "MailboxShow", "Mailboxes", "Password", "QueueAct", "QueueName", "QueueRow", "QueuedMessage",
            "QueuedMessages", "Queues", "Quota", "QuotaRow", "QuotaRows", "QuotaSet", "QuotaShow", "Reached", "Recover",
-           "RecoverableFilter", "RecoverableRow", "Recoverables", "Trace", "TraceFilter", "TraceRow", "Usage"]
+           "RecoverableFilter", "RecoverableRow", "Recoverables", "RoleRestart", "RoleRow", "Roles", "Trace",
+           "TraceFilter", "TraceRow", "Usage"]
 
 
 class Count(msgspec.Struct):
@@ -375,6 +377,8 @@ OPS: dict[str, Op] = {
     "queue.remove": Op(QueueAct, Count, "transport"),
     "message.trace": Op(TraceFilter, Trace, "transport"),
     "health.show": Op(Empty, Health, "supervisor"),
+    "role.list": Op(Empty, Roles, "supervisor"),
+    "role.restart": Op(RoleRestart, RoleRow, "supervisor"),
     "audit.list": Op(AuditFilter, AuditEvents),
     "audit.verify": Op(Empty, AuditVerified),
     "token.create": Op(TokenAsk, Token),

@@ -10,27 +10,12 @@ from typing import Literal
 
 import msgspec
 
-State = Literal["ok", "warn", "fail"]
-
-
-class HealthRow(msgspec.Struct):
-    role: str
-    name: str
-    state: State
-    detail: str = ""
-
-
-class Health(msgspec.Struct):
-    state: State
-    version: str
-    rows: list[HealthRow]
-
 
 class RoleRow(msgspec.Struct):
     """One role. pid 0: it does not run. starts: how often it was started. old: processes that only let sessions end."""
 
     name: str
-    state: State
+    state: Literal["ok", "warn", "fail"]
     pid: int
     starts: int
     seconds: float

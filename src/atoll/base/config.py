@@ -47,6 +47,8 @@ class Processes(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     frontends: Annotated[int, Meta(ge=1, le=64, description="Frontend processes")] = 1
     mailboxes: Annotated[int, Meta(ge=1, le=256, description="Mailbox processes")] = 2
     drain_seconds: Annotated[float, Meta(ge=0, description="How long sessions may go on while the island stops")] = 20.0
+    restart_drain_seconds: Annotated[float, Meta(ge=0, description="How long sessions may go on in a frontend process "
+                                                                   "that was replaced")] = 600.0
     single_process_as_root: Annotated[bool, Meta(description="Allow --single-process as root")] = False
 
 

@@ -20,6 +20,8 @@ class Role:
     clients: bool = False
     """Whether it accepts connections of people: it is let in last and stopped first."""
     numbered: bool = False
+    hands_over: bool = False
+    """Whether it leaves something to its next process when it is restarted (runtime.handover)."""
 
     @property
     def module(self) -> str:
@@ -58,7 +60,7 @@ class Instance:
 
 
 ROLES = (
-    Role("directory", ("signin", "backend", "admin"), folder="dir"),
+    Role("directory", ("signin", "backend", "admin"), folder="dir", hands_over=True),
     Role("content", ("content",)),
     Role("mailbox", ("imap", "pop", "lmtp", "mbox-imap", "op"), folder="mbox", numbered=True),
     Role("transport", ("smtp-in", "submit", "op"), folder="queue"),

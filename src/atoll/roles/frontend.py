@@ -11,7 +11,9 @@ Not    data, signing keys, store code: what is imported here reaches none of the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import math
 import os
 import resource
 from collections.abc import Callable
@@ -37,6 +39,8 @@ REFUSALS = {
     "pop3": b"-ERR [SYS/TEMP] Too many connections from your network, try again later\r\n",
 }
 """Words for those whom admission does not let in; where TLS would come first there are none."""
+LOOK_SECONDS = 0.5
+"""Between looks at who is left when another process has taken over."""
 M_MMAP_THRESHOLD = -3
 """malloc.h of glibc."""
 
@@ -78,11 +82,38 @@ async def main(ctx: RoleContext) -> None:
     await ctx.ready()
     for listener in listeners:
         listener.start()
-    await ctx.stopping.wait()
+    await ctx.leaving.wait()
+    if not ctx.stopping.is_set():
+        for listener in listeners:
+            listener.stop(cut=False)
+        await _let_sessions_end(ctx, imap, pop3, smtp)
     for listener in listeners:
         listener.stop()
-    await asyncio.gather(imap.drain(ctx.drain), pop3.drain(ctx.drain), smtp.drain(ctx.drain))
+    drain = ctx.drain if ctx.stopping.is_set() else 0.0
+    await asyncio.gather(imap.drain(drain), pop3.drain(drain), smtp.drain(drain))
     await directory.close()
+
+
+async def _let_sessions_end(ctx: RoleContext, imap: ImapProxy, pop3: Pop3Proxy, smtp: SmtpFront) -> None:
+    """Another frontend accepts now [PROCESSES 11]: what ends by itself ends, goodbyes are spread over the drain time.
+
+    A TLS session cannot move to another process: so that not all come back at once, of n IMAP sessions at most
+    n * (what is left of the time) remain at any moment. Returns when nobody is left, or the time is over, or the
+    island stops.
+    """
+    begin, drain, crowd = ctx.clock.monotonic(), ctx.drain, len(imap.clients)
+    sending = asyncio.create_task(smtp.drain(drain))
+    while (imap.clients or pop3.clients or smtp.sessions) and not ctx.stopping.is_set():
+        left = 1 - (ctx.clock.monotonic() - begin) / drain if drain else 0.0
+        if left <= 0:
+            break
+        for client in list(imap.clients)[math.ceil(crowd * left):]:
+            client.bye()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ctx.stopping.wait(), min(LOOK_SECONDS, drain * left))
+    sending.cancel()
+
+
 
 
 def _small_connections() -> None:

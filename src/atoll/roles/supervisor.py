@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import uvloop
@@ -32,53 +29,25 @@ from atoll.base import config as settings
 from atoll.base.clock import SystemClock
 from atoll.base.config import Config, DemoAccount
 from atoll.base.version import __version__
-from atoll.roles import STOP_ORDER, Instance, instances
+from atoll.roles import instances
+from atoll.roles.lives import Lives, Running, State
 from atoll.roles.sockets import Sockets
 from atoll.runtime import demo as setup
 from atoll.runtime import harden, notify
-from atoll.runtime.backoff import Backoff
-from atoll.runtime.child import Child
 from atoll.runtime.demo import PORT_OFFSET, DemoError
-from atoll.runtime.inside import InsideRole
 from atoll.runtime.metrics import render
 from atoll.runtime.paths import DataPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.probe import probe
 from atoll.runtime.role import prepare_process
 from atoll.runtime.rpc import Call, Empty, RpcServer
-from atoll.runtime.sockets import BindError, listen_again, make_directory
+from atoll.runtime.sockets import BindError, make_directory
 from atoll.runtime.status import MAX_HEAD, Answer, StatusServer
 from atoll.runtime.tls import BadCertificate, read_pair
 
-STOP_SECONDS = 10.0
-"""For a role to stop beyond its drain time: a commit, a checkpoint."""
 PROBE_SECONDS = 0.2
 
-State = Literal["ok", "warn", "fail"]
-
 _log = logging.getLogger("atoll.supervisor")
-
-
-class Running:
-    """A role that should run, and the process that does."""
-
-    def __init__(self, instance: Instance, sockets: dict[str, socket.socket]) -> None:
-        self.instance = instance
-        self.sockets = sockets
-        self.backoff = Backoff()
-        self.child: Child | InsideRole | None = None
-        self.keeper: asyncio.Task[None] | None = None
-        self.starts = 0
-        self.up = asyncio.Event()
-        self.health: dict[str, tuple[State, str]] = {}
-
-    @property
-    def name(self) -> str:
-        return self.instance.name
-
-    @property
-    def ready(self) -> bool:
-        return self.up.is_set()
 
 
 class Supervisor:
@@ -93,8 +62,9 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self.opened = False
         self.own_health: dict[str, tuple[State, str]] = {}
-        self.roles = [Running(one, sockets.of(one)) for one in instances(config)]
-        self._environment = environment
+        self.lives = Lives(data, sockets, instances(config), environment, self.clock, message=self._start_message,
+                           stopping=self.stopping, on_end=self._stop_asked if single else None)
+        self.roles = self.lives.roles
         self._load = load
         self._card = card
         self._single = single
@@ -112,8 +82,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop_asked)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self._serve()
-        for role in self.roles:
-            role.keeper = asyncio.create_task(self._keep(role), name=f"keep {role.name}")
+        self.lives.start()
         tasks = [asyncio.create_task(self._open()), asyncio.create_task(_tell_watchdog())]
         await self.stopping.wait()
         for task in tasks:
@@ -122,45 +91,43 @@ class Supervisor:
 
     async def _serve(self) -> None:
         status = StatusServer({b"/healthz": self._healthz, b"/metrics": self._metrics})
-        op = RpcServer({"health.show": (Empty, self._health_call)}, self._admits)
+        op = RpcServer({"health.show": (Empty, self._health_call), "role.list": (Empty, self._role_list),
+                        "role.restart": (ops.RoleRestart, self._role_restart)}, self._admits)
         self._servers = [
             await asyncio.start_server(status.connected, sock=self.sockets.health, limit=MAX_HEAD),
             await op.serve(self.sockets.op),
         ]
 
     def _admits(self, peer: Peer) -> bool:
-        return self.pids().get(str(peer.pid)) == "directory"
+        return self.lives.pids().get(str(peer.pid)) == "directory"
 
     async def _health_call(self, call: Call, params: Empty) -> ops.Health:
         return self.health()
+
+    async def _role_list(self, call: Call, params: Empty) -> ops.Roles:
+        return ops.Roles([role.row(self.clock.monotonic()) for role in self.roles])
+
+    async def _role_restart(self, call: Call, params: ops.RoleRestart) -> ops.RoleRow:
+        drain = self.config.processes.restart_drain_seconds if params.drain is None else max(params.drain, 0.0)
+        return self.lives.restart(params.name, drain)
 
     def health(self) -> ops.Health:
         """What everything says of itself."""
         rows = [ops.HealthRow("supervisor", name, state, detail)
                 for name, (state, detail) in sorted(self.own_health.items())]
         for role in self.roles:
-            rows.append(self._process_row(role))
-            rows += [ops.HealthRow(role.name, name, state, detail)
-                     for name, (state, detail) in sorted(role.health.items())]
+            rows += role.health(self.clock.monotonic())
         states = {row.state for row in rows}
         return ops.Health("fail" if "fail" in states else "warn" if "warn" in states else "ok", __version__, rows)
-
-    def _process_row(self, role: Running) -> ops.HealthRow:
-        if role.backoff.loops(self.clock.monotonic()):
-            return ops.HealthRow(role.name, "process", "fail", "dies again and again; it is started each minute")
-        if not role.ready:
-            return ops.HealthRow(role.name, "process", "fail", "starting")
-        deaths = f", started {role.starts} times" if role.starts > 1 else ""
-        return ops.HealthRow(role.name, "process", "ok", f"ready{deaths}")
 
     async def _healthz(self) -> Answer:
         health = self.health()
         return Answer(503 if health.state == "fail" else 200, "application/json", msgspec.json.encode(health) + b"\n")
 
     async def _metrics(self) -> Answer:
-        living = [role for role in self.roles if role.ready and role.child is not None]
-        answers = await asyncio.gather(*(role.child.ask("metrics") for role in living if role.child is not None))
-        rows = [(role.name, answer["rows"]) for role, answer in zip(living, answers, strict=True) if answer]
+        living = [(role.name, role.life.child) for role in self.roles if role.ready and role.life is not None]
+        answers = await asyncio.gather(*(child.ask("metrics") for _, child in living))
+        rows = [(name, answer["rows"]) for (name, _), answer in zip(living, answers, strict=True) if answer]
         own = [["gauge", "role_up", {"of": role.name}, float(role.ready)] for role in self.roles]
         own += [["counter", "role_starts_total", {"of": role.name}, float(role.starts)] for role in self.roles]
         return Answer(200, "text/plain; version=0.0.4", render([("supervisor", own), *rows]).encode())
@@ -171,13 +138,17 @@ class Supervisor:
         self.stopping.set()
 
     async def _open(self) -> None:
-        """Let people in when every other role is ready; say so when every port has answered."""
-        await asyncio.gather(*(role.up.wait() for role in self.roles if not role.instance.role.clients))
+        """Let people in when every other role is ready; say so when every port has answered.
+
+        A role that dies again and again is not waited for: its health says so, the others serve.
+        """
+        await asyncio.gather(*(role.settled.wait() for role in self.roles if not role.instance.role.clients))
         self.opened = True
         for role in self.roles:
-            if role.instance.role.clients and role.child is not None:
-                role.child.send({"type": "open"})
+            for life in role.lives if role.instance.role.clients else ():
+                life.child.send({"type": "open"})
         await asyncio.gather(*(self._once_answers(name, port) for name, port in self.sockets.ports.items()))
+        await asyncio.gather(*(role.settled.wait() for role in self.roles))
         notify.tell("READY=1")
         _log.info("ready")
         if self._card is not None:
@@ -190,50 +161,11 @@ class Supervisor:
             await asyncio.sleep(PROBE_SECONDS)
         self.own_health.pop(f"port {service}", None)
 
-    # -- a role's life ---------------------------------------------------------------------------------------------
-    async def _keep(self, role: Running) -> None:
-        while not self.stopping.is_set():
-            role.backoff.started(self.clock.monotonic())
-            try:
-                code = await self._live(role)
-            except OSError as error:
-                code = -1
-                _log.error("role not started", extra={"f": {"of": role.name, "error": error.strerror}})
-            role.up.clear()
-            listen_again(role.sockets.values())
-            if self.stopping.is_set():
-                return
-            if self._single:
-                self._stop_asked()  # what it left open in this process, nobody else can open
-                return
-            self._tell_pids()
-            now = self.clock.monotonic()
-            delay = role.backoff.died(now, random.random())  # noqa: S311 - jitter
-            role.health = {}
-            _log.error("role died", extra={"f": {"of": role.name, "code": code, "again_in": round(delay, 1),
-                                                 "loop": role.backoff.loops(now)}})
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self.stopping.wait()
-
-    async def _live(self, role: Running) -> int:
-        kind = InsideRole if self._single else Child
-        child = kind(role.name, lambda message: self._told(role, message))
-        environment = dict(self._environment, **role.instance.environment(self.data))
-        if role.starts:
-            environment.pop("ATOLL_FAILPOINTS", None)  # armed for the first life only: a test kills once
-        role.starts += 1
-        await child.start(role.instance.role.module, role.sockets, environment, self.sockets.identity(role.instance))
-        role.child = child
-        child.send(self._start_message(role))
-        self._tell_pids()
-        child.watch()
-        return await child.ended
-
+    # -- what roles are told ------------------------------------------------------------------------------------------
     def _start_message(self, role: Running) -> dict[str, Any]:
         return {"type": "start", "name": role.name, "data": str(self.data), "config": self._config_for(role),
                 "listeners": {name: sock.fileno() for name, sock in role.sockets.items()},
-                "pids": self.pids(), "supervisor": os.getpid(), "single": self._single,
+                **self.lives.table(), "supervisor": os.getpid(), "single": self._single,
                 "tls": self._pair if role.instance.role.clients else None,
                 "wait": role.instance.role.clients and not self.opened}
 
@@ -242,26 +174,6 @@ class Supervisor:
         if role.instance.role.kind != "directory":
             config = msgspec.structs.replace(config, demo=())  # passwords: for the one role that needs them
         return msgspec.json.encode(config).decode()
-
-    def pids(self) -> dict[str, str]:
-        """Which role a process is."""
-        table = {str(os.getpid()): "supervisor"}
-        for role in self.roles:
-            if role.child is not None and not role.child.ended.done():
-                table[str(role.child.pid)] = role.name
-        return table
-
-    def _tell_pids(self) -> None:
-        for role in self.roles:
-            if role.child is not None and not role.child.ended.done():
-                role.child.send({"type": "pids", "pids": self.pids()})
-
-    def _told(self, role: Running, message: dict[str, Any]) -> None:
-        if message["type"] == "health":
-            role.health[message["name"]] = (message["state"], message["detail"])
-        elif message["type"] == "ready":
-            role.up.set()
-            _log.info("role ready", extra={"f": {"of": role.name}})
 
     # -- reload and stop -------------------------------------------------------------------------------------------
     def reload(self) -> None:
@@ -281,33 +193,16 @@ class Supervisor:
             self.own_health["certificate"] = ("warn", f"the one before stays in use: {error}")
         notify.tell(notify.reloading())
         for role in self.roles:
-            if role.child is not None:
-                role.child.send({"type": "reload", "config": self._config_for(role),
+            for life in role.lives:
+                life.child.send({"type": "reload", "config": self._config_for(role),
                                  "tls": self._pair if role.instance.role.clients else None})
         notify.tell("READY=1")
         _log.info("reloaded")
 
     async def _stop(self) -> None:
         notify.tell("STOPPING=1")
-        drain = self.config.processes.drain_seconds
-        for kind in STOP_ORDER:
-            group = [role.child for role in self.roles
-                     if role.instance.role.kind == kind and role.child is not None and not role.child.ended.done()]
-            await asyncio.gather(*(self._stop_child(child, drain) for child in group))
-        for role in self.roles:
-            if role.keeper is not None:
-                role.keeper.cancel()
+        await self.lives.stop(self.config.processes.drain_seconds, self._hurry)
         _log.info("stopped")
-
-    async def _stop_child(self, child: Child | InsideRole, drain: float) -> None:
-        stop = asyncio.create_task(child.stop(drain + STOP_SECONDS, drain))
-        hurry = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait((stop, hurry), return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
-        if not stop.done() and isinstance(child, Child) and child.name.startswith("frontend"):
-            child.signal(signal.SIGKILL)  # it holds nothing; the others only finish what they have begun
-        await stop
-        _log.info("role stopped", extra={"f": {"of": child.name}})
 
 
 async def _tell_watchdog() -> None:

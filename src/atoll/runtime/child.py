@@ -17,8 +17,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from atoll.runtime.control import ControlProtocol
@@ -47,6 +48,8 @@ class Child:
     def __init__(self, name: str, on_message: Callable[[dict[str, Any]], None]) -> None:
         self.name = name
         self.pid = 0
+        self.born = 0
+        """Clock tick at which it was started: with the pid, this process and no other."""
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._on_message = on_message
         self._channel: ControlProtocol
@@ -57,10 +60,10 @@ class Child:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self, module: str, listeners: Mapping[str, socket.socket], environment: Mapping[str, str],
-                    identity: Identity | None) -> None:
-        """Start the process; it waits for the start message before it does anything."""
+                    identity: Identity | None, more: Iterable[int] = ()) -> None:
+        """Start the process; it waits for the start message before it does anything. more: descriptors beside these."""
         ours, theirs = socket.socketpair()
-        fds = [theirs.fileno(), *(sock.fileno() for sock in listeners.values())]
+        fds = [theirs.fileno(), *(sock.fileno() for sock in listeners.values()), *more]
         who: dict[str, Any] = {}
         if identity is not None:
             who = {"user": identity.uid, "group": identity.gid, "extra_groups": list(identity.groups)}
@@ -71,6 +74,7 @@ class Child:
                 [sys.executable, "-P", "-m", module, self.name], pass_fds=fds, stdin=subprocess.DEVNULL,
                 env={**environment, "ATOLL_CONTROL": str(theirs.fileno())}, process_group=0, **who)
         self.pid = self._process.pid
+        self.born = born(self.pid)
         loop = asyncio.get_running_loop()
         pidfd = os.pidfd_open(self.pid)
         loop.add_reader(pidfd, self._exited, pidfd)
@@ -107,9 +111,13 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    async def stop(self, seconds: float, drain: float) -> None:
-        """Ask it to stop; end it when that takes longer than `seconds`."""
-        self.send({"type": "stop", "drain": drain})
+    async def stop(self, seconds: float, drain: float, *, hand_over: bool = False) -> None:
+        """Ask it to stop; end it when that takes longer than `seconds`. hand_over: its next life begins at once."""
+        self.send({"type": "stop", "drain": drain, "hand_over": hand_over})
+        await self.end_within(seconds)
+
+    async def end_within(self, seconds: float) -> None:
+        """Wait for its end, which it was asked for; bring it about after so many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.shield(self.ended)
@@ -157,3 +165,11 @@ class Child:
         if self._channel.transport is not None:
             self._channel.transport.close()
         self.ended.set_result(code)
+
+
+def born(pid: int) -> int:
+    """When a process was started, in clock ticks since boot: field 22 of proc_pid_stat(5). 0: it cannot be seen."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0

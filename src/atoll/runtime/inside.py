@@ -14,7 +14,7 @@ import importlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from atoll.runtime.child import ANSWER_SECONDS, Identity
@@ -29,6 +29,7 @@ class InsideRole:
     def __init__(self, name: str, on_message: Callable[[dict[str, Any]], None]) -> None:
         self.name = name
         self.pid = os.getpid()
+        self.born = 0
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._on_message = on_message
         self._module = ""
@@ -37,7 +38,7 @@ class InsideRole:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, module: str, listeners: Mapping[str, socket.socket], environment: Mapping[str, str],
-                    identity: Identity | None) -> None:
+                    identity: Identity | None, more: Iterable[int] = ()) -> None:
         """Keep what the role begins with; it begins with the start message."""
         self._module = module
         # A server closes the socket that it is given: ours stays open for the role's next life.
@@ -61,9 +62,13 @@ class InsideRole:
     def watch(self) -> None:
         """Nothing: a stuck role has stuck us as well; systemd's watchdog sees that."""
 
-    async def stop(self, seconds: float, drain: float) -> None:
+    async def stop(self, seconds: float, drain: float, *, hand_over: bool = False) -> None:
         """Ask it to stop; end it when that takes longer than `seconds`."""
-        self.send({"type": "stop", "drain": drain})
+        self.send({"type": "stop", "drain": drain, "hand_over": hand_over})
+        await self.end_within(seconds)
+
+    async def end_within(self, seconds: float) -> None:
+        """Wait for its end, which it was asked for; bring it about after so many seconds."""
         done, _ = await asyncio.wait([self.ended], timeout=seconds)
         if not done and self._task is not None:
             self._task.cancel()

@@ -54,14 +54,14 @@ class Listener:
         self._accepting = True
         self._loop.add_reader(self._sock.fileno(), self._ready)
 
-    def stop(self) -> None:
-        """Accept no more. The socket stays open: it is the supervisor's too."""
+    def stop(self, *, cut: bool = True) -> None:
+        """Accept no more. The socket stays open: it is the supervisor's too. cut: end handshakes that are under way."""
         if self._accepting:
             self._accepting = False
             self._loop.remove_reader(self._sock.fileno())
         if self._resume is not None:
             self._resume.cancel()
-        for task in self._opening:
+        for task in self._opening if cut else ():
             task.cancel()
 
     def _ready(self) -> None:

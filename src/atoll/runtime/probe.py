@@ -1,7 +1,8 @@
 """Ask a port of ours whether the service behind it answers.
 
 In     a service name and its port. Out  None when it greeted as its protocol says, else what went wrong.
-Spec   [RFC 5321 §4.3.1] 220, [RFC 9051 §7.1] OK, [RFC 1939 §3] +OK, [RFC 9112 §4] HTTP/1.1 200.
+Spec   [RFC 5321 §4.3.1] 220, [RFC 9051 §7.1] OK, [RFC 1939 §3] +OK, [RFC 9112 §4] HTTP/1.1. The health port's
+       status says how others are, this probe among them: any status is an answer.
 Not    a check of the certificate: the operator's may be for any name; the client's trust is not ours to judge.
 """
 
@@ -13,7 +14,7 @@ import ssl
 
 SECONDS = 5.0
 GREETING = {"smtp": b"220 ", "submission": b"220 ", "submissions": b"220 ", "imap": b"* OK", "imaps": b"* OK",
-            "pop3": b"+OK", "pop3s": b"+OK", "health": b"HTTP/1.1 200"}
+            "pop3": b"+OK", "pop3s": b"+OK", "health": b"HTTP/1.1 "}
 TLS = frozenset({"submissions", "imaps", "pop3s"})
 GOODBYE = {"smtp": b"QUIT\r\n", "submission": b"QUIT\r\n", "submissions": b"QUIT\r\n", "imap": b"a LOGOUT\r\n",
            "imaps": b"a LOGOUT\r\n", "pop3": b"QUIT\r\n", "pop3s": b"QUIT\r\n"}

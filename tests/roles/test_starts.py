@@ -1,0 +1,66 @@
+"""Evil moments of a start: whoever is slow, stopped or killed in it, the island becomes ready [PROCESSES 2, 11]."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.island import Island, IslandError
+from tests.roles.people import imap, works
+
+ROLES = ("directory", "content", "mailbox-1", "mailbox-2", "transport", "frontend-1")
+READY_SECONDS = 20.0
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[Island]:
+    """One whose processes are being started."""
+    island = Island()
+    try:
+        island.start(wait=False)
+        yield island
+    finally:
+        island.close()
+
+
+def spawned(island: Island, role: str) -> int:
+    """Its pid as soon as there is one."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if role in island.pids():
+            return island.pids()[role]
+    raise IslandError(f"{role} is not started")
+
+
+@pytest.mark.parametrize("role", ["frontend-1", "mailbox-2"])
+def test_a_slow_role_only_delays_the_ready_line(role: str) -> None:
+    with starting() as island:
+        pid = spawned(island, role)
+        os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + READY_SECONDS
+        while island.log().count('"role ready"') < len(ROLES) - 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.5)  # its ports are probed
+        assert "Atoll is ready" not in island.log()
+        os.kill(pid, signal.SIGCONT)
+        island.wait_ready(8)
+        assert island.health()["state"] != "fail"
+        assert works(imap(island, "alice"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_that_is_killed_while_it_starts(role: str) -> None:
+    chance = random.Random(role)
+    with starting() as island:
+        pid = spawned(island, role)
+        time.sleep(chance.uniform(0, 0.8))
+        os.kill(pid, signal.SIGKILL)
+        island.wait_ready(READY_SECONDS)
+        assert set(island.healthz().values()) == {"ok"}
+        assert works(imap(island, "bob"))

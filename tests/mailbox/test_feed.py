@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from atoll.base.ids import MailboxId
@@ -9,6 +11,8 @@ from atoll.mailbox import Store, blobs
 from atoll.mailbox.blobs import RecentDigests
 from atoll.mailbox.query import Text
 from atoll.mailbox.search import feed
+from atoll.mailbox.search.index import Document, SearchIndex, docid
+from atoll.sql.sqlite import SqliteEngine
 
 from .kit import ALICE, ALICES, BOB, BOBS, delivery
 
@@ -53,3 +57,16 @@ async def test_a_round_takes_all_mailboxes_that_are_behind(
         access = await store.open(mailbox, who)
         assert await access.search(access.folder("INBOX"), Text("pear")) == [1, 2, 3, 4, 5]
     assert index.indexed == 10  # they were there already
+
+
+def test_a_batch_is_one_segment_whatever_its_order(tmp_path: Path) -> None:
+    index = SearchIndex(SqliteEngine(), tmp_path / "x.search.sqlite")
+    order = [(3, 7), (1, 5), (2, 6), (1, 9)]
+    index.add([Document(docid(mid, blob), "s", None, None, None, None, "Subject: Köln", f"plum{mid} k\u00f6ln")
+               for mid, blob in order], [(mid, b"%016d" % mid, 9) for mid in (1, 2, 3)])
+    assert index.matching(1, '"koln"') == {5, 9}
+    assert index.matching(3, '"plum3"') == {7}
+    assert index.matching(2, 'header : "plum2"') == set()
+    writer = index._database.writer
+    assert writer.one("SELECT count(DISTINCT segid) FROM words_idx") == (1,)
+    index.close()

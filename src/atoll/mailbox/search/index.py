@@ -38,16 +38,17 @@ INSERT INTO words (words, rank) VALUES ('hashsize', 8388608);
 INSERT INTO words (words, rank) VALUES ('automerge', 8);
 """
 # hashsize: a whole batch is sorted in memory and written as one segment
-_ADD_DOCS = ("INSERT OR IGNORE INTO doc SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
-             " json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),"
-             " json_extract(value, '$[5]') FROM json_each(?)")
-_ADD_WORDS = ("INSERT INTO words (rowid, header, body) SELECT json_extract(value, '$[0]'), json_extract(value, '$[6]'),"
-              " json_extract(value, '$[7]') FROM json_each(?)")
+_ADD_DOCS = ("INSERT OR IGNORE INTO doc SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,"
+             " value ->> 5 FROM json_each(?)")
+# the long texts come as one string of octets and the places where they stand in it: JSON would be read twice
+_ADD_WORDS = ("INSERT INTO words (rowid, header, body) SELECT value ->> 0,"
+              " CAST(substr(?2, value ->> 1, value ->> 2) AS TEXT), CAST(substr(?2, value ->> 3, value ->> 4) AS TEXT)"
+              " FROM json_each(?1)")
 
 _numbers = msgspec.json.Decoder(list[int])
 
 
-class Document(msgspec.Struct, array_like=True):
+class Document(msgspec.Struct):
     """What is indexed of one content in one mailbox; field texts are case folded, NULL when absent."""
 
     docid: int
@@ -138,14 +139,18 @@ class SearchIndex:
                           " (SELECT 1 FROM doc d WHERE d.docid = j.value)", (_json(docids),))
 
     def add(self, documents: Sequence[Document], marks: Sequence[tuple[int, bytes, int]]) -> None:
-        """One batch, and how far each of its mailboxes is indexed with it: (mid, guid, born)."""
+        """One batch, and how far each of its mailboxes is indexed with it: (mid, guid, born).
+
+        In the order of docid: at one that is lower than the one before, FTS5 writes a segment and begins another.
+        """
+        documents = sorted(documents, key=lambda document: document.docid)
         writer = self._database.writer
         writer.begin()
         try:
             if documents:
-                packed = msgspec.json.encode(documents).decode()
-                writer.run(_ADD_DOCS, (packed,))
-                writer.run(_ADD_WORDS, (packed,))
+                writer.run(_ADD_DOCS, (msgspec.json.encode([
+                    (one.docid, one.subject, one.from_, one.to, one.cc, one.bcc) for one in documents]).decode(),))
+                writer.run(_ADD_WORDS, _words(documents))
             writer.many("INSERT INTO mailbox (mid, guid, born) VALUES (?, ?, ?) ON CONFLICT (mid) DO UPDATE"
                         " SET guid = excluded.guid, born = excluded.born", marks)
         except BaseException:
@@ -185,6 +190,17 @@ class SearchIndex:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _words(documents: Sequence[Document]) -> tuple[str, bytes]:
+    """(JSON of [docid, place and length of its header, of its body] each, the octets)."""
+    places, pieces, at = [], [], 1
+    for one in documents:
+        header, body = one.header.encode(), one.body.encode()
+        places.append((one.docid, at, len(header), at + len(header), len(body)))
+        pieces += (header, body)
+        at += len(header) + len(body)
+    return msgspec.json.encode(places).decode(), b"".join(pieces)
 
 
 def _commit(writer: Connection) -> None:

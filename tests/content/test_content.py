@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atoll.base.config import Config
-from atoll.content import ContentClient, ContentError, client, jobs, server
+from atoll.content import ContentClient, ContentError, Scanner, client, jobs, quick, server
+from atoll.content.scanner import QUICK
 from atoll.content.server import ContentServer
 from atoll.formats.mime import scan, search_text
 from atoll.runtime.child import Child
@@ -141,7 +142,7 @@ async def test_the_role_itself_restricted(tmp_path: Path) -> None:
     child.send({"type": "start", "name": "content", "data": str(tmp_path), "pids": {str(os.getpid()): "mailbox-1"},
                 "config": msgspec.json.encode(Config()).decode(), "supervisor": os.getpid(),
                 "listeners": {"content": listener.fileno()}})
-    asking = ContentClient(path)
+    asking = ContentClient(path, seconds=8)
     assert await asking.text(MESSAGE) == search_text(MESSAGE)
     hardening = [row for row in said if row.get("name") == "hardening"]
     assert hardening[0]["state"] == "ok"
@@ -152,4 +153,62 @@ async def test_the_role_itself_restricted(tmp_path: Path) -> None:
     with pytest.raises(ContentError, match="refused"):
         await waiting
     await child.ended
+    listener.close()
+
+
+# -- the scanner: mail is neither lost nor refused -------------------------------------------------------------------
+LARGE = MESSAGE.replace(b"more\r\n", b"more\r\n" * 100_000)
+
+
+async def test_small_messages_are_looked_at_here_and_large_ones_elsewhere(house: House) -> None:
+    scanner = Scanner(house.client)
+    assert await scanner.scan(MESSAGE) == scan(MESSAGE)
+    assert house.server.counts["done"] == 0
+    assert await scanner.scan(LARGE) == scan(LARGE)
+    assert await scanner.text(LARGE) == search_text(LARGE)
+    assert house.server.counts["done"] == 2
+
+
+@pytest.mark.parametrize("size", [1000, 60_000])
+def test_what_is_looked_at_on_the_loop_is_quick(size: int) -> None:
+    parts = MESSAGE[:-5].replace(b"--x--", b"") + b"--x\r\n\r\n\r\n" * size
+    assert quick(parts) == (len(parts) <= QUICK)
+    assert quick(MESSAGE + b"x" * 400_000)
+    assert not quick(MESSAGE + b"x" * 600_000)
+
+
+async def test_a_message_that_is_refused_is_known_by_its_header(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "SOFT_SECONDS", 0.1)
+    for job in ("scan", "text"):
+        monkeypatch.setitem(jobs.JOBS, job, _forever)
+    scanner = Scanner(house.client)
+    found = await scanner.scan(LARGE)
+    whole = scan(LARGE)
+    assert (found.envelope, found.subject, found.header_size) == (whole.envelope, "grün", whole.header_size)
+    assert found.structure.startswith(b'("application" "octet-stream" ')
+    assert str(len(LARGE) - whole.header_size).encode() in found.structure.split()
+    text = await scanner.text(LARGE)
+    assert (text.subject, text.body) == ("grün", "")
+    assert scanner.counts["refused"] == 2
+
+
+async def test_a_role_that_is_away_is_done_without(tmp_path: Path) -> None:
+    scanner = Scanner(ContentClient(tmp_path / "gone.sock"))
+    assert await scanner.scan(LARGE) == scan(LARGE)
+    assert scanner.counts == {"here": 1, "elsewhere": 0, "refused": 0, "away": 1}
+
+
+async def test_who_waited_beside_the_one_that_killed_it_is_asked_about_again(tmp_path: Path) -> None:
+    """The first life answers nobody; the second does."""
+    listener = bind_unix(tmp_path / "c.sock", 0o600)
+    asking = asyncio.create_task(ContentClient(tmp_path / "c.sock", seconds=5).scan(MESSAGE))
+    loop = asyncio.get_running_loop()
+    listener.setblocking(False)
+    dying, _ = await loop.sock_accept(listener)
+    await asyncio.sleep(0.05)
+    dying.close()
+    made = ContentServer(lambda peer: True)
+    made.start(listener)
+    assert await asking == scan(MESSAGE)
+    made.stop()
     listener.close()

@@ -4,7 +4,7 @@ In     a message's bytes.
 Out    what formats.mime.scan and search_text give.
 Spec   one connection per question: the job's name with a descriptor of a sealed memory file, then the answer until the
        end of the stream.
-Fails  ContentError("refused") when it is over the budget for time or memory, or killed the role that read it;
+Fails  ContentError("refused") when it is over the budget for time or memory, or killed the role that read it, twice;
        ContentError("temporary") when nobody answers in time. The caller's message is none the worse.
 Not    a reason to hold mail up: the caller decides what a message without it is worth.
 """
@@ -15,6 +15,7 @@ import asyncio
 import fcntl
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from atoll.content.jobs import DONE, MAX_ANSWER, MAX_INPUT, RESULTS
 from atoll.formats.mime import Scanned, SearchText
 
 SECONDS = 20.0
+AWAY_SECONDS = 2.0
+"""A role that died is back within so long, unless it dies again and again (PROCESSES 11)."""
 AT_ONCE = 2
 """Questions on their way: the role has one thread."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -40,8 +43,10 @@ class ContentError(Exception):
 class ContentClient:
     """The mailbox's end of content.sock."""
 
-    def __init__(self, path: Path, *, seconds: float = SECONDS) -> None:
+    def __init__(self, path: Path, *, seconds: float = SECONDS, runs: Callable[[], bool] = lambda: True) -> None:
+        """runs: is there a content role? One that dies again and again is not waited for."""
         self._path = str(path)
+        self._runs = runs
         self._seconds = seconds
         self._turns = asyncio.Semaphore(AT_ONCE)
 
@@ -59,17 +64,31 @@ class ContentClient:
         if len(data) > MAX_INPUT:
             raise ContentError("refused")
         async with self._turns:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    answer = await self._exchange(job, data)
-            except (OSError, TimeoutError):
-                raise ContentError("temporary") from None
+            answer = await self._answer(job, data, died="temporary")
+            if not answer:
+                # It died, perhaps over the question beside this one: whoever kills it twice is refused.
+                answer = await self._answer(job, data, died="refused")
         if answer[:1] != DONE:
             raise ContentError("refused")
         try:
             return msgspec.msgpack.decode(memoryview(answer)[1:], type=RESULTS[job])
         except msgspec.DecodeError:
             raise ContentError("refused") from None
+
+    async def _answer(self, job: str, data: bytes, *, died: str) -> bytes:
+        """b"": it died without a word. died: what it means when nobody answers."""
+        asking = asyncio.ensure_future(self._exchange(job, data))
+        try:
+            async with asyncio.timeout(self._seconds):
+                while not asking.done():
+                    await asyncio.wait((asking,), timeout=AWAY_SECONDS)
+                    if not asking.done() and not self._runs():
+                        raise TimeoutError
+                return asking.result()
+        except (OSError, TimeoutError):
+            raise ContentError(died) from None
+        finally:
+            asking.cancel()
 
     async def _exchange(self, job: str, data: bytes) -> bytes:
         loop = asyncio.get_running_loop()
@@ -90,7 +109,6 @@ class ContentClient:
                         raise ContentError("refused")
             except ConnectionResetError:
                 pieces = []
-        # No answer at all: it died over this message. Asking again would kill it again.
         return b"".join(pieces)
 
 

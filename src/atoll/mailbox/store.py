@@ -17,6 +17,7 @@ from pathlib import Path
 from atoll.base.clock import Clock, SystemClock
 from atoll.base.failpoints import FAILPOINTS
 from atoll.base.ids import MailboxId, UserId
+from atoll.content import Scanner
 from atoll.directory.client.model import MailboxInfo, Quota
 from atoll.mailbox.access import Access
 from atoll.mailbox.blobs import Prepared
@@ -57,9 +58,9 @@ class Store:
 
     def __init__(self, engine: Engine, lookup: Lookup, epochs: Epochs, *, process: str = "mailbox",
                  search_engine: Engine | None = None, clock: Clock | None = None, recoverable_days: int = 14,
-                 turns: Turns | None = None) -> None:
+                 turns: Turns | None = None, scanner: Scanner | None = None) -> None:
         """lookup: Backend.mailbox. process: our name in the owner row. search_engine: SQLite, if `engine` is not.
-        turns: shared by all long work of the process."""
+        turns: shared by all long work of the process. scanner: where the text of large messages is read."""
         self._engine = engine
         self._search_engine = search_engine or engine
         self._lookup = lookup
@@ -67,6 +68,7 @@ class Store:
         self._process = process
         self._recoverable_days = recoverable_days
         self._turns = turns or Turns()
+        self._scanner = scanner or Scanner()
         self.clock: Clock = clock or SystemClock()
         self._mounted: dict[str, MailboxDatabase] = {}
         self._feeds: dict[str, SearchFeed] = {}
@@ -105,7 +107,8 @@ class Store:
                         extra={"f": {"database": name, "epoch": ownership.epoch}})
             await database.submit(forked(ownership.epoch))
         self._mounted[name] = database
-        self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)))
+        self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)),
+                                                self._scanner)
         self._upkeep[name] = Upkeep(database, self._recoverable_days, feed.forget_blobs)
         for callback in self.on_mounted:
             callback(database)

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 
 from atoll.base.config import DatabaseAt
+from atoll.content import ContentClient, Scanner
 from atoll.directory.client.backend import Backend
 from atoll.mailbox.quota import QuotaWatch
 from atoll.mailbox.store import Store
@@ -58,9 +59,9 @@ async def main(ctx: RoleContext) -> None:
     backend = Backend(directory, ctx.clock)
     backend.start()
     engine = SqliteEngine()
-    turns = Turns()
+    turns, scanner = Turns(), Scanner(ContentClient(paths.content, runs=lambda: ctx.runs("content")))
     store = Store(engine, backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock,
-                  recoverable_days=ctx.config.store.recoverable_days, turns=turns)
+                  recoverable_days=ctx.config.store.recoverable_days, turns=turns, scanner=scanner)
 
     def from_frontend(peer: Peer) -> bool:
         return ctx.is_role(peer.pid, "frontend") or ctx.is_role(peer.pid, "mailbox")
@@ -68,9 +69,9 @@ async def main(ctx: RoleContext) -> None:
     limits = Limits(append=ctx.config.imap.append_bytes, idle_seconds=ctx.config.imap.idle_seconds,
                     show_recoverable=ctx.config.imap.show_recoverable)
     imap = ImapServer(store, backend, await backend.verifier(ctx.instance, "imap"), ctx.clock, admit=from_frontend,
-                      backend=ctx.name, limits=limits, socket_of=paths.mbox_imap, turns=turns)
+                      backend=ctx.name, limits=limits, socket_of=paths.mbox_imap, turns=turns, scanner=scanner)
     pop3 = Pop3Server(store, await backend.verifier(ctx.instance, "pop3"), ctx.clock, admit=from_frontend)
-    lmtp = LmtpServer(store, admit=lambda peer: ctx.is_role(peer.pid, "transport"))
+    lmtp = LmtpServer(store, admit=lambda peer: ctx.is_role(peer.pid, "transport"), scanner=scanner)
     backend.on_revoked(imap.revoke)
     backend.on_revoked(pop3.revoke)
     backend.on_away(imap.end_all)
@@ -93,6 +94,9 @@ async def main(ctx: RoleContext) -> None:
     for at in ctx.config.databases:
         for figure in FIGURES:
             ctx.metrics.gauge(f"store_{figure}", _figure(store, at.name, figure), database=at.name)
+    for outcome in scanner.counts:
+        ctx.metrics.gauge("content_looks", lambda outcome=outcome: scanner.counts[outcome],  # type: ignore[misc]
+                          outcome=outcome)
     await ctx.ready()
     await ctx.stopping.wait()
     listening.close()

@@ -88,6 +88,10 @@ class RoleContext:
         role = self._pids.get(pid)
         return role is not None and (self.single or role == name or role.rpartition("-")[0] == name)
 
+    def runs(self, name: str) -> bool:
+        """Is there a process of this role now?"""
+        return self.single or name in self._pids.values()
+
     def born(self, pid: int) -> int:
         """When the supervisor started this process, in clock ticks since boot; 0: it is no role's."""
         return self._born.get(pid, 0)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from atoll.base.clock import Clock
 from atoll.base.ids import MailboxId, UserId
+from atoll.content import Scanner
 from atoll.directory.client.model import MailboxInfo, SignedIn
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.mailbox import Access
@@ -70,6 +71,7 @@ class Host(Protocol):
     commands: Mapping[str, Command]
     backend: str
     turns: Turns
+    scanner: Scanner
     held: int
     """Bytes that large commands of all sessions hold."""
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from atoll.base.clock import Clock
+from atoll.content import Scanner
 from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.imap.command import Command
@@ -33,13 +34,15 @@ class ImapServer:
 
     admit: which peers are frontends or mailbox processes. backend: our name ("mailbox-1"). socket_of: where another
     mailbox process takes delegates (mbox-imap). ended: told the session id of each session that is over.
-    turns: shared by all long work of the process.
+    turns: shared by all long work of the process. scanner: where messages that come in are looked at.
     """
 
     def __init__(self, store: Mailboxes, people: People, verifier: TokenVerifier, clock: Clock, *,
                  admit: Callable[[Peer], bool], backend: str = "", limits: Limits = DEFAULT,
-                 socket_of: Callable[[str], Path] = Path, turns: Turns | None = None) -> None:
+                 socket_of: Callable[[str], Path] = Path, turns: Turns | None = None,
+                 scanner: Scanner | None = None) -> None:
         self.store = store
+        self.scanner = scanner or Scanner()
         self.people = people
         self.verifier = verifier
         self.clock = clock

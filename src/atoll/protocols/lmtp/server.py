@@ -22,6 +22,7 @@ import msgspec
 from atoll.base.failpoints import FAILPOINTS
 from atoll.base.ids import MailboxId
 from atoll.base.version import PRODUCT, __version__
+from atoll.content import Scanner, quick
 from atoll.formats.mime import scan
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.commands import Refuse, parse_bdat
@@ -32,8 +33,6 @@ from atoll.runtime.peers import Peer, peer_of
 from atoll.runtime.sockets import serve_unix
 from atoll.transport.envelope import LmtpFacts
 
-INLINE = 512 << 10
-"""Octets that are scanned in less than a slice of 2 ms; larger messages are scanned beside the loop."""
 DELIVERED = Reply(250, "2.1.5", "Ok copies=1")
 _REFUSALS = {
     StoreCode.OVER_QUOTA: Reply(552, "5.2.2", "Mailbox full"),
@@ -51,8 +50,9 @@ _log = logging.getLogger("atoll.lmtp")
 class LmtpServer:
     """What the connections share."""
 
-    def __init__(self, store: Store, *, admit: Callable[[Peer], bool]) -> None:
+    def __init__(self, store: Store, *, admit: Callable[[Peer], bool], scanner: Scanner | None = None) -> None:
         self.store = store
+        self.scanner = scanner or Scanner()
         self.admit = admit
         self.connections: set[LmtpSession] = set()
         self._servers: list[asyncio.Server] = []
@@ -184,7 +184,7 @@ class LmtpSession(asyncio.Protocol):
     async def _deliver(self, sender: bytes, targets: list[tuple[MailboxId, LmtpFacts]]) -> None:
         data = b"".join([b"Return-Path: <", sender, b">\r\n", *self._pieces])  # [RFC 5321 §4.4]
         self._pieces = []
-        content = Content(data, scan(data) if len(data) <= INLINE else await asyncio.to_thread(scan, data))
+        content = Content(data, scan(data) if quick(data) else await self._server.scanner.scan(data))
         results = await self._server.store.deliver(
             [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
         if FAILPOINTS.active:

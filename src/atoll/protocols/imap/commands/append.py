@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from atoll.formats.mime import scan
 from atoll.mailbox import Content, NewMessage, StoreError
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
 MAX_MESSAGES = 1000
-SCAN_HERE = 64 * 1024
-"""Octets that are scanned on the loop; longer messages leave it."""
 
 
 def parse(cur: Cursor) -> Append:
@@ -66,10 +62,7 @@ async def run(session: Session, args: Append, tag: bytes) -> Ok:
     fresh = []
     for message in args.messages:
         flags, keywords = split_flags(message.flags)
-        if len(message.data) <= SCAN_HERE:
-            scanned = scan(message.data)
-        else:
-            scanned = await asyncio.to_thread(scan, message.data)
+        scanned = await session.server.scanner.scan(message.data)
         received = now if message.at is None else message.at
         fresh.append(NewMessage(Content(message.data, scanned), received, flags, keywords))
     placed = await access.append(folder, fresh)

@@ -268,6 +268,13 @@ class Access:
         found.recent.extend(row.uid for row in found.arrived if row.uid >= first_recent)
         return found
 
+    def take_recent(self, folder: Folder, uid: int) -> None:
+        """A read-write session was told of what is up to uid: it is \\Recent to nobody else [RFC 3501 §2.3.2].
+
+        In memory, and on disk with the next commit of this folder: nobody pays for a write of its own.
+        """
+        folders.told_recent((self._view(), self._database.memory.get(self.mailbox)), folder.fid, uid + 1)
+
     # -- clients that keep a copy by pages (STORE 2) --------------------------------------------------------------
     def page(self, folder: Folder, token: str, limit: int,
              edge: tuple[int, int] = OLDEST) -> tuple[list[change_log.Op], str, bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from atoll.base.ids import MailboxId, UserId
 from atoll.mailbox.errors import StoreCode, StoreError
@@ -216,6 +216,14 @@ def grant(guid: MailboxId, fid: int, who: UserId, address: str, rights: Right) -
         row.cn_rights = tx.number(mailbox)
         tx.grant_changed(mailbox, row)
     return work
+
+
+def told_recent(memories: Iterable[MailboxMemory | None], fid: int, uid: int) -> None:
+    """A session was told of what is below uid: it is \\Recent to nobody else, also before that is durable."""
+    for memory in memories:
+        folder = memory.folders.get(fid) if memory is not None else None
+        if folder is not None:
+            folder.recent_uid = max(folder.recent_uid, uid)
 
 
 def recent_taken(guid: MailboxId, fid: int, uid: int) -> Callable[[Tx], None]:

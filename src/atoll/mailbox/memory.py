@@ -109,7 +109,9 @@ class MailboxMemory:
         self.state = newer.state
         for fid in fids:
             if fid in newer.folders:
+                told = self.folders[fid].recent_uid if fid in self.folders else 0
                 self.folders[fid] = copy.copy(newer.folders[fid])
+                self.folders[fid].recent_uid = max(self.folders[fid].recent_uid, told)
 
     # -- folders ------------------------------------------------------------------------------------------------
     def restructured(self) -> None:

@@ -11,7 +11,6 @@ import datetime as dt
 from typing import Literal, cast
 
 from atoll.mailbox import UidSet, query
-from atoll.mailbox.uidset import MAX_UID
 from atoll.protocols.imap.selected import FLAG_OF, Selected
 from atoll.protocols.imap.types import (
     All,
@@ -64,7 +63,7 @@ def to_query(key: SearchKey, selected: Selected) -> query.Query:
 
 def _flag(flag: str, selected: Selected) -> query.Query:
     if flag == "\\Recent":
-        return query.Uids(UidSet(((max(selected.recent_from, 1), MAX_UID),)))
+        return query.Uids(selected.recent)
     known = FLAG_OF.get(flag.lower())
     return query.HasFlag(known) if known is not None else query.HasKeyword(flag)
 

@@ -9,9 +9,10 @@ Not    when to look (session).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from atoll.mailbox import Access, Flag, Folder, Row, UidMap
+from atoll.mailbox import Access, Flag, Folder, Row, UidMap, UidSet
+from atoll.mailbox.uidset import MAX_UID
 from atoll.protocols.imap.types import STAR, Ranges, SequenceSet, ranges_of
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.errors import Bad
@@ -44,7 +45,7 @@ def flag_text(flags: int, keywords: tuple[str, ...], recent: bool) -> bytes:
 class Selected:
     """One selected mailbox. The session knows the messages in `uids` as they were at `cn`."""
 
-    __slots__ = ("access", "cn", "folder", "read_only", "recent_from", "saved", "told", "uids", "unsubscribe")
+    __slots__ = ("access", "cn", "folder", "read_only", "recent", "recent_low", "saved", "told", "uids", "unsubscribe")
 
     def __init__(self, access: Access, folder: Folder, uids: UidMap, *, read_only: bool) -> None:
         self.access = access
@@ -52,7 +53,8 @@ class Selected:
         self.uids = uids
         self.cn = folder.cn_high
         self.read_only = read_only
-        self.recent_from = folder.recent_uid
+        self.recent = UidSet()               # those that this session was told of first [RFC 3501 §2.3.2]
+        self.recent_low = MAX_UID + 1        # the lowest of them
         self.saved: Ranges = ()              # "$" [RFC 5182], as uids
         self.told: dict[int, int] | None = None  # uid -> cn: what this command's own answers already said
         self.unsubscribe: Callable[[], None] = _nothing
@@ -60,11 +62,18 @@ class Selected:
     @property
     def recent_count(self) -> int:
         """How many messages are \\Recent in this session [RFC 3501 §7.3.2]."""
-        return len(self.uids) + 1 - self.uids.seq_at_least(self.recent_from) if len(self.uids) else 0
+        return sum(count for first, last in self.recent.ranges for _, count in self.uids.within(first, last))
+
+    def add_recent(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """These are \\Recent to this session."""
+        self.recent = UidSet.of_ranges([*self.recent.ranges, *ranges])
+        self.recent_low = self.recent.ranges[0][0]
 
     def flags_of(self, row: Row) -> bytes:
         """The flags of a row, without parentheses."""
-        return flag_text(row[1], self.access.keywords(row) if row[2] else (), row[0] >= self.recent_from)
+        uid = row[0]
+        recent = uid >= self.recent_low and uid in self.recent
+        return flag_text(row[1], self.access.keywords(row) if row[2] else (), recent)
 
     def asked(self, messages: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """The messages that a command names, as ranges of uids; "$" is resolved here [RFC 9051 §6.4.4.1].
@@ -127,6 +136,11 @@ class Selected:
         if look.arrived:
             out.append(b"* %d EXISTS\r\n" % len(look.uids))
         before, self.uids, self.cn = self.cn, look.uids, look.cn
+        if look.recent:
+            if not self.read_only:
+                self.access.take_recent(self.folder, look.recent[-1])
+            if recent:
+                self.add_recent(ranges_of(look.recent))
         if look.arrived and recent:
             out.append(b"* %d RECENT\r\n" % self.recent_count)
         if vanished and look.cn != before and not look.changed and not look.vanished:

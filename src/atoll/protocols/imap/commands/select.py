@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from atoll.mailbox import Access, Folder, Right, Row, UidMap
-from atoll.mailbox.uidset import MAX_UID
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.errors import Bad
@@ -91,8 +90,8 @@ async def _open(session: Session, args: Select, *, examine: bool) -> Ok:
     # No await from here to select(): map and number are of one moment.
     uids, folder = access.uid_map(told), access.folder_by_id(told.fid)
     selected = Selected(access, folder, uids, read_only=read_only)
-    # [RFC 9051 §2.3.2] a rev2 client knows no \Recent
-    selected.recent_from = MAX_UID + 1 if session.enabled.rev2 else told.recent_uid
+    if not session.enabled.rev2 and told.recent_uid < told.uidnext:  # [RFC 9051 §2.3.2] a rev2 client knows no \Recent
+        selected.add_recent(((told.recent_uid, told.uidnext - 1),))
     session.select(selected)
     session.write(_lines(session, args, selected))
     if args.qresync is not None and args.qresync.uid_validity == folder.uidv:

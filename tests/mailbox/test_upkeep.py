@@ -220,7 +220,7 @@ async def test_check_finds_and_repairs(store: Store, alice: Access, tmp_path: Pa
     assert (await check(store.database("db1"))).problems == []
     writer = store.database("db1").database.writer
     writer.script("UPDATE folder SET total = 77, unread = 3 WHERE name = 'INBOX';"
-                  " DELETE FROM item_meta WHERE uid = 2; UPDATE conversation SET items = 9 WHERE conv ="
+                  " DELETE FROM item_meta WHERE place % 4294967296 = 2; UPDATE conversation SET items = 9 WHERE conv ="
                   " (SELECT min(conv) FROM conversation)")
     writer.run("UPDATE blob SET data = ?, codec = 0 WHERE blob = 4", (bytes(50),))
     report = await check(store.database("db1"), repair=True)

@@ -25,7 +25,8 @@ from atoll.mailbox.memory import MailboxMemory, load
 from atoll.mailbox.model import Content, Flag, Folder, NewMessage
 from atoll.mailbox.store import Store, schema
 from atoll.mailbox.switch import switch, sync_folder
-from atoll.sql import Connection, Engine, Unsupported, migrate
+from atoll.sql import Connection, Engine, Schema, SqlError, Unsupported, migrate
+from atoll.sql.migrate import version_of
 
 STEP_PAGES = 256
 UNFINISHED_SECONDS = 3600
@@ -143,8 +144,9 @@ def rebuild_file(engine: Engine, path: Path, now_ms: int) -> Path:
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.copied")
     engine.mend(copy)
-    migrate(engine, engine.open(fresh), schema()).close()
+    migrate(engine, engine.open(fresh), _schema_of(engine, copy)).close()
     engine.salvage(copy, fresh)
+    migrate(engine, engine.open(fresh), schema()).close()
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.salvaged")
     _forget(copy)
@@ -156,6 +158,22 @@ def rebuild_file(engine: Engine, path: Path, now_ms: int) -> Path:
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.after_switch")
     return kept
+
+
+def _schema_of(engine: Engine, damaged: Path) -> Schema:
+    """Ours as of the version that a file is of: rows are copied column by column, then they are migrated."""
+    ours = schema()
+    try:
+        database = engine.open(damaged)
+    except SqlError:
+        return ours
+    try:
+        version = version_of(database.reader)[0]
+    except SqlError:
+        return ours
+    finally:
+        database.close()
+    return Schema(tuple(text for text in ours.texts if text[0] <= version), ours.check) if version else ours
 
 
 def _forget(path: Path) -> None:

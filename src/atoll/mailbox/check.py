@@ -39,10 +39,11 @@ NUMBERS = (
      " AND t.cn = i.cn ORDER BY i.fid, i.cn LIMIT 100"),
     ("an item is of no folder of its mailbox", "SELECT i.fid, i.uid FROM item i LEFT JOIN folder f ON f.fid = i.fid"
      " AND f.mid = i.mid WHERE f.fid IS NULL ORDER BY i.fid, i.uid LIMIT 100"),
-    ("an item has no cold half", "SELECT i.fid, i.uid FROM item i LEFT JOIN item_meta m ON m.fid = i.fid"
-     " AND m.uid = i.uid WHERE m.fid IS NULL ORDER BY i.fid, i.uid LIMIT 100"),
-    ("a cold half has no item", "SELECT m.fid, m.uid FROM item_meta m LEFT JOIN item i ON i.fid = m.fid"
-     " AND i.uid = m.uid WHERE i.fid IS NULL ORDER BY m.fid, m.uid LIMIT 100"),
+    ("an item has no cold half", "SELECT i.fid, i.uid FROM item i LEFT JOIN item_meta m"
+     " ON m.place = i.fid * 4294967296 + i.uid WHERE m.place IS NULL ORDER BY i.fid, i.uid LIMIT 100"),
+    ("a cold half has no item", "SELECT m.place / 4294967296, m.place % 4294967296 FROM item_meta m LEFT JOIN item i"
+     " ON i.fid = m.place / 4294967296 AND i.uid = m.place % 4294967296 WHERE i.fid IS NULL"
+     " ORDER BY m.place LIMIT 100"),
     ("an item's content is missing", "SELECT i.fid, i.uid FROM item i LEFT JOIN blob b ON b.blob = i.blob"
      " WHERE b.blob IS NULL ORDER BY i.fid, i.uid LIMIT 100"),
 )

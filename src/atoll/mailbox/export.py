@@ -100,7 +100,7 @@ async def _folder(database: MailboxDatabase, fid: int, fno: int, since: int) -> 
         yield Piece("tomb", tombs, fno)
     at = since
     while rows := reader.all(f"SELECT {ITEM}, b.digest, i.blob, {META} FROM item i CROSS JOIN item_meta m JOIN blob b"
-                             " ON b.blob = i.blob WHERE m.fid = i.fid AND m.uid = i.uid AND i.fid = ? AND i.cn > ?"
+                             " ON b.blob = i.blob WHERE m.place = i.fid * 4294967296 + i.uid AND i.fid = ? AND i.cn > ?"
                              " ORDER BY i.cn LIMIT ?", (fid, at, BATCH)):
         at = rows[-1][2]
         for row in rows:
@@ -205,21 +205,21 @@ class Importer:
     def _items(self, tx: Tx, mailbox: MailboxMemory, piece: Piece, fids: dict[int, int]) -> None:
         fid = fids[piece.fno]
         # an item that moved since the last round is still in its old folder here: its id is one item's only
-        tx.many("DELETE FROM item_meta WHERE EXISTS (SELECT 1 FROM item i WHERE i.mid = ? AND i.id = ? AND i.fid ="
-                " item_meta.fid AND i.uid = item_meta.uid)", [(mailbox.mid, row[1]) for row in piece.rows])
+        tx.many("DELETE FROM item_meta WHERE EXISTS (SELECT 1 FROM item i WHERE i.mid = ? AND i.id = ?"
+                " AND item_meta.place = i.fid * 4294967296 + i.uid)", [(mailbox.mid, row[1]) for row in piece.rows])
         tx.many("DELETE FROM item WHERE mid = ? AND id = ?", [(mailbox.mid, row[1]) for row in piece.rows])
         tx.many("INSERT INTO item (fid, mid, blob, uid, id, cn, cn_item, cn_body, flags, received, size, conv, kw,"
                 " name, email, email_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(fid, mailbox.mid, self._contents[row[13]], *row[:13]) for row in piece.rows])
-        tx.many("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort, props)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)", [(fid, row[0], *row[14:]) for row in piece.rows])
+        tx.many("INSERT INTO item_meta (place, envelope, structure, preview, sort, props)"
+                " VALUES (?, ?, ?, ?, ?, ?)", [(fid << 32 | row[0], *row[14:]) for row in piece.rows])
 
     @staticmethod
     def _tombs(tx: Tx, mailbox: MailboxMemory, piece: Piece, fids: dict[int, int]) -> None:
         fid = fids[piece.fno]
         gone = [(fid, row[1], row[2]) for row in piece.rows]
-        tx.many("DELETE FROM item_meta WHERE fid = ? AND uid = ? AND EXISTS (SELECT 1 FROM item i WHERE i.fid ="
-                " item_meta.fid AND i.uid = item_meta.uid AND i.id = ?)", gone)
+        tx.many("DELETE FROM item_meta WHERE place = ? AND EXISTS (SELECT 1 FROM item i WHERE i.fid = ? AND i.uid = ?"
+                " AND i.id = ?)", [(fid << 32 | uid, fid, uid, id_) for _, uid, id_ in gone])
         tx.many("DELETE FROM item WHERE fid = ? AND uid = ? AND id = ?", gone)
         tx.many("DELETE FROM seen WHERE fid = ? AND uid = ?", [(fid, row[1]) for row in piece.rows])
         # where it went to is a number of the old database: only "to a visible folder or not" is asked of it

@@ -19,7 +19,7 @@ from atoll.mailbox.check import CONVERSATIONS, COUNTERS, NUMBERS, QUOTA
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError
 from atoll.mailbox.place import sort_keys
-from atoll.mailbox.tx import Tx
+from atoll.mailbox.tx import INSERT_META, Tx
 from atoll.sql import Connection, Lost, SqlError
 
 BATCH = 50
@@ -85,7 +85,7 @@ async def _contents(database: MailboxDatabase, report: Report) -> None:
 def _stretch(lost: Lost) -> tuple[str, str]:
     """Which rows a stretch of keys is, for a person."""
     end = "the end" if lost.before is None else ", ".join(map(str, lost.before))
-    names = {"item": "messages (folder, uid)", "item_meta": "listings (folder, uid)", "blob": "contents",
+    names = {"item": "messages (folder, uid)", "item_meta": "listings (folder * 2^32 + uid)", "blob": "contents",
              "blob_chunk": "contents", "folder": "folders", "mailbox": "mailboxes"}
     start = ", ".join(map(str, lost.after)) or "the start"
     return names.get(lost.table, lost.table), f"behind {start} up to {end}"
@@ -171,11 +171,11 @@ async def _repair(database: MailboxDatabase, report: Report) -> None:
     fixed = await database.submit(_recount)
     for guid, fid, uid, blob in database.reader.all(
             "SELECT m.guid, i.fid, i.uid, i.blob FROM item i JOIN mailbox m ON m.mid = i.mid LEFT JOIN item_meta c"
-            " ON c.fid = i.fid AND c.uid = i.uid WHERE c.fid IS NULL ORDER BY i.fid, i.uid LIMIT 1000"):
+            " ON c.place = i.fid * 4294967296 + i.uid WHERE c.place IS NULL ORDER BY i.fid, i.uid LIMIT 1000"):
         await database.submit(_remake(database, guid, fid, uid, blob))
-    await database.submit(lambda tx: tx.many("DELETE FROM item_meta WHERE fid = ? AND uid = ?", tx.all(
-        "SELECT c.fid, c.uid FROM item_meta c LEFT JOIN item i ON i.fid = c.fid AND i.uid = c.uid"
-        " WHERE i.fid IS NULL ORDER BY c.fid, c.uid LIMIT 1000")))
+    await database.submit(lambda tx: tx.many("DELETE FROM item_meta WHERE place = ?", tx.all(
+        "SELECT c.place FROM item_meta c LEFT JOIN item i ON i.fid = c.place / 4294967296"
+        " AND i.uid = c.place % 4294967296 WHERE i.fid IS NULL ORDER BY c.place LIMIT 1000")))
     database.reread()
     again = Report()
     await _rows(database, again)
@@ -214,6 +214,5 @@ def _remake(database: MailboxDatabase, guid: MailboxId, fid: int, uid: int, blob
             scanned = scan(blobs.read(database.reader, blob))
         except StoreError:
             return
-        tx.run("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort) VALUES (?, ?, ?, ?, ?, ?)",
-               (fid, uid, scanned.envelope, scanned.structure, scanned.preview, sort_keys(scanned)))
+        tx.run(INSERT_META, (fid << 32 | uid, scanned.envelope, scanned.structure, scanned.preview, sort_keys(scanned)))
     return work

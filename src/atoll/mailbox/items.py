@@ -29,11 +29,11 @@ SLICE = 100
 """Rows changed before the loop gets its turn."""
 MOVE_ITEM = ("UPDATE item SET fid = ?, uid = ?, id = ?, cn = ?, cn_item = ?, flags = ?"
              " WHERE fid = ? AND uid = ?")
-MOVE_META = "UPDATE item_meta SET fid = ?, uid = ? WHERE fid = ? AND uid = ?"
-MOVE_META_PROPS = "UPDATE item_meta SET fid = ?, uid = ?, props = ? WHERE fid = ? AND uid = ?"
-COPY_META = ("INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort, props)"
-             " SELECT ?, uid + ?, envelope, structure, preview, sort, props FROM item_meta"
-             " WHERE fid = ? AND uid BETWEEN ? AND ? ORDER BY uid")
+MOVE_META = "UPDATE item_meta SET place = ? WHERE place = ?"
+MOVE_META_PROPS = "UPDATE item_meta SET place = ?, props = ? WHERE place = ?"
+COPY_META = ("INSERT INTO item_meta (place, envelope, structure, preview, sort, props)"
+             " SELECT place + ?, envelope, structure, preview, sort, props FROM item_meta"
+             " WHERE place BETWEEN ? AND ? ORDER BY place")
 """For a run of uids, which become a run: half the price of one by one."""
 COPY_ITEM = ("INSERT INTO item (fid, uid, mid, id, cn, cn_item, cn_body, flags, received, size, blob, conv, kw, email,"
              " email_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
@@ -240,10 +240,11 @@ def _copy_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fol
         target.uidnext += 1
         items.append((target.fid, new, mailbox.mid, number, number, number, number, flags, received, size, blob, conv,
                       kw, *emails.get(uid, (id_, None))))
-        if runs and uid == runs[-1][-1] + 1:
-            runs[-1][-1] = uid
+        at = source.fid << 32 | uid
+        if runs and at == runs[-1][-1] + 1:
+            runs[-1][-1] = at
         else:
-            runs.append([target.fid, new - uid, source.fid, uid, uid])
+            runs.append([(target.fid << 32 | new) - at, at, at])
         count(target, flags, size, 1)
         threads.add(conv, 1, received)
         done.append((uid, new))
@@ -299,7 +300,8 @@ def move_slice(tx: Tx, mailbox: MailboxMemory, source: FolderState, target: Fold
         target.uidnext += 1
         kept = flags & ~DELETED if target.hidden else flags
         items.append((target.fid, new, number if reborn else id_, number, number, kept, source.fid, uid))
-        metas.append((target.fid, new, origin, source.fid, uid) if reborn else (target.fid, new, source.fid, uid))
+        at, to = source.fid << 32 | uid, target.fid << 32 | new
+        metas.append((to, origin, at) if reborn else (to, at))
         tombs.append((source.fid, tx.number(mailbox), uid, mailbox.mid, id_, received,
                       0 if target.hidden else target.fid, 0 if target.hidden else new, None))
         count(source, flags, size, -1)
@@ -353,7 +355,7 @@ def purge(guid: MailboxId, fid: int, uids: UidSet, now: int) -> Callable[[Tx], G
         for found in slices(tx, fid, uids, folder.uidnext):
             keys = [(fid, record[0]) for record in found]
             tx.many("DELETE FROM item WHERE fid = ? AND uid = ?", keys)
-            tx.many("DELETE FROM item_meta WHERE fid = ? AND uid = ?", keys)
+            tx.many("DELETE FROM item_meta WHERE place = ?", [(fid << 32 | uid,) for _, uid in keys])
             tx.many(INSERT_TOMB, [(fid, tx.number(mailbox), record[0], mailbox.mid, record[4], record[6], 0, 0, None)
                                   for record in found])
             tx.many(SWEEP, [(record[8], now) for record in found])

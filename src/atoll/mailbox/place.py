@@ -194,7 +194,8 @@ def place(tx: Tx, mailbox: MailboxMemory, folder: FolderState, threads: Threads,
     size = prepared.size
     tx.add(INSERT_ITEM, (folder.fid, uid, mailbox.mid, number, number, number, number, flags, received, size, blob,
                          conv, kw))
-    tx.add(INSERT_META, (folder.fid, uid, scanned.envelope, scanned.structure, scanned.preview, sort_keys(scanned)))
+    tx.add(INSERT_META, (folder.fid << 32 | uid, scanned.envelope, scanned.structure, scanned.preview,
+                         sort_keys(scanned)))
     folder.cn_high = mailbox.cn
     folder.total += 1
     folder.octets += size

@@ -28,7 +28,7 @@ _FROM = {
     Want.META | Want.BODY: f"SELECT {HOT}, m.envelope, m.structure, m.preview, b.codec, b.data FROM item i"
                            " CROSS JOIN item_meta m LEFT JOIN blob b ON b.blob = i.blob",
 }
-_JOIN = " m.fid = i.fid AND m.uid = i.uid AND"
+_JOIN = " m.place = i.fid * 4294967296 + i.uid AND"
 # CROSS JOIN keeps item outside: after ANALYZE the planner drove it from the wrong side (STORE 4, traps)
 SELECT_RANGE = {want: f"{text} WHERE{_JOIN if want & Want.META else ''} i.fid = ? AND i.uid BETWEEN ? AND ?"
                       " ORDER BY i.uid LIMIT ?" for want, text in _FROM.items()}
@@ -198,6 +198,6 @@ def _vanished(reader: Connection, fid: int, since: int, known: UidMap | None) ->
 
 def sort_records(reader: Reads, fid: int, lo: int, hi: int, limit: int) -> list[Record]:
     """(uid, received, size, packed sort keys) in uid order."""
-    return reader.all("SELECT i.uid, i.received, i.size, m.sort FROM item i CROSS JOIN item_meta m WHERE m.fid = i.fid"
-                      " AND m.uid = i.uid AND i.fid = ? AND i.uid BETWEEN ? AND ? ORDER BY i.uid LIMIT ?",
-                      (fid, lo, hi, limit))
+    return reader.all("SELECT i.uid, i.received, i.size, m.sort FROM item i CROSS JOIN item_meta m"
+                      " WHERE m.place = i.fid * 4294967296 + i.uid AND i.fid = ? AND i.uid BETWEEN ? AND ?"
+                      " ORDER BY i.uid LIMIT ?", (fid, lo, hi, limit))

@@ -46,7 +46,8 @@ def listing(database: MailboxDatabase, view: MailboxMemory) -> list[Deleted]:
     found = []
     for uid, id_, received, size, preview, sort, props in database.reader.all(
             "SELECT i.uid, i.id, i.received, i.size, m.preview, m.sort, m.props FROM item i CROSS JOIN item_meta m"
-            " WHERE m.fid = i.fid AND m.uid = i.uid AND i.fid = ? ORDER BY i.uid DESC LIMIT ?", (folder.fid, LISTED)):
+            " WHERE m.place = i.fid * 4294967296 + i.uid AND i.fid = ? ORDER BY i.uid DESC LIMIT ?",
+            (folder.fid, LISTED)):
         deleted, _, path = origin(props)
         found.append(Deleted(uid, id_, path, deleted, received, size, preview, read_sort_keys(sort)[0]))
     return found
@@ -64,7 +65,7 @@ def recover(guid: MailboxId, ids: list[int], target_fid: int,
             if row is None:
                 continue
             uid = row[0]
-            meta = tx.one("SELECT props FROM item_meta WHERE fid = ? AND uid = ?", (source.fid, uid))
+            meta = tx.one("SELECT props FROM item_meta WHERE place = ?", (source.fid << 32 | uid,))
             _, fno, _ = origin(meta[0] if meta else None)
             fid = target_fid or next((folder.fid for folder in mailbox.folders.values()
                                       if folder.fno == fno and not folder.gone and not folder.hidden), 0)

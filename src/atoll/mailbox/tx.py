@@ -21,7 +21,7 @@ from atoll.sql.engine import Record, Value
 LOCAL_BLOCK = 1000
 INSERT_ITEM = ("INSERT INTO item (fid, uid, mid, id, cn, cn_item, cn_body, flags, received, size, blob, conv, kw, name)"
                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)")
-INSERT_META = "INSERT INTO item_meta (fid, uid, envelope, structure, preview, sort) VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_META = "INSERT INTO item_meta (place, envelope, structure, preview, sort) VALUES (?, ?, ?, ?, ?)"
 INSERT_BLOB = "INSERT INTO blob (blob, digest, size, codec, chunks, data) VALUES (?, ?, ?, ?, ?, ?)"
 INSERT_TOMB = ("INSERT INTO tomb (fid, cn, uid, mid, id, received, to_fid, to_uid, name)"
                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")

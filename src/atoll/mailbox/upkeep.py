@@ -20,7 +20,7 @@ from atoll.mailbox.model import WellKnown
 from atoll.mailbox.place import in_list
 from atoll.mailbox.recover import drain, origin
 from atoll.mailbox.tx import Tx
-from atoll.mailbox.uidset import UidSet
+from atoll.mailbox.uidset import MAX_UID, UidSet
 from atoll.sql import SqlError
 
 DAY_MS = 86_400_000
@@ -81,9 +81,9 @@ class Upkeep:
                 "SELECT m.guid, f.fid FROM folder f JOIN mailbox m ON m.mid = f.mid WHERE f.wellknown = ?"
                 " AND f.total > 0 ORDER BY f.fid", (int(WellKnown.DELETIONS),)):
             while True:
-                rows = self._database.reader.all("SELECT uid, props FROM item_meta WHERE fid = ? ORDER BY uid LIMIT ?",
-                                                 (fid, PURGED))
-                due = [uid for uid, props in rows if origin(props)[0] <= now - self._days * DAY_MS]
+                rows = self._database.reader.all("SELECT place, props FROM item_meta WHERE place BETWEEN ? AND ?"
+                                                 " ORDER BY place LIMIT ?", (fid << 32, fid << 32 | MAX_UID, PURGED))
+                due = [place & MAX_UID for place, props in rows if origin(props)[0] <= now - self._days * DAY_MS]
                 if due:
                     await self._database.submit(purge(guid, fid, UidSet.of(due), now))
                 if len(due) < PURGED:  # uids ascend with the time of deletion

@@ -47,6 +47,7 @@ _INSERT = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\) VALUES \(((?:\?|NULL)(?:,
 _TYPES = re.compile(r"\b(INTEGER|BLOB|TEXT)\b")
 _WORDS = {"INTEGER": "BIGINT", "BLOB": "BYTEA", "TEXT": 'TEXT COLLATE "C"'}
 _OURS_ONLY = re.compile(r"^--postgresql: ", re.M)
+_CLUSTERED = re.compile(r"\)\s+WITHOUT ROWID")
 
 
 class _Whole(NumericBinaryLoader):
@@ -334,7 +335,7 @@ class PostgresEngine:
 
     def schema(self, text: str) -> str:
         """Types, clustering, and the lines that only this engine has ("--postgresql: ")."""
-        lines = _OURS_ONLY.sub("", text).replace(") WITHOUT ROWID", ")")
+        lines = _CLUSTERED.sub(")", _OURS_ONLY.sub("", text))
         return _TYPES.sub(lambda found: _WORDS[found[1]], lines)
 
     def copy_for_migration(self, database: Database) -> Database | None:

@@ -314,10 +314,11 @@ class Plan:
         if self.own is not None:
             found = with_own_seen(self.database.reader, self.fid, self.own, found)
         if needs_meta:
-            self._metas = {uid: (envelope, sort) for first, last in spans(UidSet.of(row[0] for row in found))
-                           for uid, envelope, sort in self.database.reader.all(
-                               "SELECT uid, substr(envelope, 1, 80), sort FROM item_meta WHERE fid = ?"
-                               " AND uid BETWEEN ? AND ? ORDER BY uid", (self.fid, first, last))}
+            base = self.fid << 32
+            self._metas = {place - base: (envelope, sort) for first, last in spans(UidSet.of(row[0] for row in found))
+                           for place, envelope, sort in self.database.reader.all(
+                               "SELECT place, substr(envelope, 1, 80), sort FROM item_meta WHERE place BETWEEN ? AND ?"
+                               " ORDER BY place", (base | first, base | last))}
         return [row[0] for row in found if all(predicate(row) for predicate in predicates)]
 
 

@@ -58,7 +58,18 @@ class DemoError(Exception):
 def write_config(path: Path, offset: int, address: str = "127.0.0.1") -> None:
     """The demo's configuration, unless there is one."""
     if not path.exists():
-        path.write_text(_TOML.format(offset=offset, address=address), "utf-8")
+        _write(path, _TOML.format(offset=offset, address=address), 0o644)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """Whole or not at all, a power cut included: an empty file would keep the island from starting."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 def accounts(path: Path) -> tuple[DemoAccount, ...]:
@@ -95,13 +106,7 @@ def write_card(data: Path, people: tuple[DemoAccount, ...], ports: dict[str, int
                      for one in people],
         "ports": ports, "ca": str(DataPaths(data).tls / "ca.pem"), "admin": str(data / "run" / "admin.sock"),
     }
-    path = DataPaths(data).demo
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(card, file, indent=2)
-        file.write("\n")
-    part.replace(path)
+    _write(DataPaths(data).demo, json.dumps(card, indent=2) + "\n", 0o600)
     return card
 
 

@@ -3,6 +3,7 @@
     SqlError
       Broken        the file or the connection is unusable: corrupt, unreadable, gone
       Full          no space; the transaction was rolled back
+      ReadOnly      the disk takes no writes; the same
       Locked        another connection holds the write lock for too long
       Fenced        another process has become the owner: unmount and end
       InDoubt       COMMIT did not say yes: unmount, mount again, ask by key
@@ -23,6 +24,10 @@ class Broken(SqlError):
 
 class Full(SqlError):
     """No space left."""
+
+
+class ReadOnly(SqlError):
+    """The disk takes no writes any more: the system has made it read-only."""
 
 
 class Locked(SqlError):

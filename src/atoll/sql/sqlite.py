@@ -9,6 +9,7 @@ Not    shared: a lock file keeps a second process out.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ import apsw
 import apsw.sqlite_extra
 
 from atoll.sql.engine import Connection, Database, Lost, Record, Value
-from atoll.sql.errors import Broken, Full, InDoubt, Locked, SqlError
+from atoll.sql.errors import Broken, Full, InDoubt, Locked, ReadOnly, SqlError
 from atoll.sql.mend import CHECKSUM_BYTES, mended
 from atoll.sql.salvage import salvage
 
@@ -58,6 +59,11 @@ def _mapped(error: apsw.Error) -> SqlError:
         if isinstance(error, source):
             return target(str(error))
     return Broken(f"{type(error).__name__}: {error}")
+
+
+def _takes_no_writes(connection: apsw.Connection, error: apsw.Error) -> bool:
+    """Did a write fail because the file system has become read-only? An fsync that fails leaves doubt, whatever for."""
+    return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE and connection.system_errno == errno.EROFS
 
 
 class SqliteConnection:
@@ -140,10 +146,12 @@ class SqliteConnection:
     def commit(self) -> None:
         try:
             self.raw.execute("COMMIT").fetchall()  # failpoint: none, whoever calls this has them
-        except apsw.FullError as error:
-            # a frame of the log could not be written: the commit frame is the last one, so it is known not to be there
-            raise Full(str(error)) from error
         except apsw.Error as error:
+            # A frame of the log could not be written: the commit frame is the last one, so it is known not to be there.
+            if isinstance(error, apsw.FullError):
+                raise Full(str(error)) from error
+            if _takes_no_writes(self.raw, error):
+                raise ReadOnly(str(error)) from error
             raise InDoubt(f"{type(error).__name__}: {error}") from error
 
     def rollback(self) -> None:

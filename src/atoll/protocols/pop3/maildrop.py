@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 
 from atoll.formats.mime import header_end
-from atoll.mailbox import Access, Flag, Folder, Right, Row, StoreCode, StoreError, UidSet, Want
+from atoll.mailbox import Access, Flag, Folder, Right, Row, StoreError, UidSet, Want
 from atoll.protocols.pop3.limits import Limits
 
 _MAX_HEADER = 10 * 1024 * 1024
@@ -29,12 +30,15 @@ class Gone(Exception):
 class Maildrop:
     """Made by `open_maildrop`."""
 
-    def __init__(self, access: Access, folder: Folder, uids: array[int], sizes: array[int], limits: Limits) -> None:
+    def __init__(self, access: Access, folder: Folder, uids: array[int], sizes: array[int], limits: Limits,
+                 uidls: dict[int, str]) -> None:
+        """uidls: uid -> the unique id of those that brought one from another server."""
         self._access = access
         self._folder = folder
         self._uids = uids
         self._sizes = sizes
         self._limits = limits
+        self._uidls = uidls
         self._octets = sum(sizes)
         self._deleted: set[int] = set()
         self._seen: set[int] = set()
@@ -63,7 +67,8 @@ class Maildrop:
 
     def unique_id(self, number: int) -> str:
         """The same in every session [RFC 1939 §7]."""
-        return f"{self._folder.uidv}.{self._uids[number - 1]}"
+        uid = self._uids[number - 1]
+        return self._uidls.get(uid) or f"{self._folder.uidv}.{uid}"
 
     def delete(self, number: int) -> None:
         """Mark."""
@@ -116,11 +121,8 @@ class Maildrop:
         """The UPDATE state: carry out the marks. False when some deleted messages may still be there."""
         seen = UidSet.of(self._uids[at - 1] for at in self._seen - self._deleted)
         if seen and self._folder.rights & Right.SEEN:
-            try:
+            with suppress(StoreError):  # our own mark: [RFC 1939 §6] has an error for messages that are not removed
                 await self._access.flags(self._folder, seen, "+", Flag.SEEN)
-            except StoreError as error:
-                if error.code is StoreCode.UNAVAILABLE:
-                    return False
         if not self._deleted:
             return True
         gone = UidSet.of(self._uids[at - 1] for at in self._deleted)
@@ -160,13 +162,17 @@ async def open_maildrop(access: Access, limits: Limits) -> Maildrop:
     """Number the messages of the INBOX, in slices."""
     folder = access.folder("INBOX")
     uids, sizes = array("L"), array("Q")
+    kept = await access.uidls()
+    uidls: dict[int, str] = {}
     at = 1
     while True:
         rows = access.rows(folder, at, folder.uidnext - 1, Want.HOT, limits.rows) if at < folder.uidnext else []
         for row in rows:
             uids.append(row.uid)
             sizes.append(row.size)
+            if row.id in kept:
+                uidls[row.uid] = kept[row.id]
         if len(rows) < limits.rows:
-            return Maildrop(access, folder, uids, sizes, limits)
+            return Maildrop(access, folder, uids, sizes, limits, uidls)
         at = rows[-1].uid + 1
         await asyncio.sleep(0)

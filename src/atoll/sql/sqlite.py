@@ -234,10 +234,18 @@ class SqliteDatabase:
             raise _mapped(error) from error
 
     def backup(self, target: Path, pages: int = 256) -> Iterator[tuple[int, int]]:
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             source = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READONLY, vfs=self._engine.vfs)
             copy = apsw.Connection(str(target), vfs=self._engine.vfs)
             source.set_busy_timeout(BUSY_MS)
+            if source.reserve_bytes() == CHECKSUM_BYTES:
+                # The first page is made first: until it is written nobody knows that this file has checksums, and a
+                # page out of the log still has that of its last checkpoint.
+                (size,) = source.execute("PRAGMA page_size").fetchall()[0]
+                copy.execute(f"PRAGMA page_size={size}")
+                copy.reserve_bytes(reserve=CHECKSUM_BYTES)
+                copy.execute("PRAGMA user_version=1")
             # a read transaction pins one snapshot: writers go on in the log and the copy never has to start again
             source.execute("BEGIN; SELECT count(*) FROM sqlite_master").fetchall()
             with copy.backup("main", source, "main") as run:
@@ -266,7 +274,7 @@ class SqliteDatabase:
         return broken_pages(self.path)
 
     def unreadable(self) -> list[Lost]:
-        return salvage(self.path, None, self._engine.vfs)
+        return salvage(self.path, None, self._engine.vfs, ())
 
     def size(self) -> int:
         log = Path(f"{self.path}-wal")
@@ -377,7 +385,7 @@ class SqliteEngine:
         return mend(path)
 
     def salvage(self, source: Path, target: Path | None) -> list[Lost]:
-        return salvage(source, target, self.vfs)
+        return salvage(source, target, self.vfs, broken_pages(source))
 
     def copy_for_migration(self, database: Database) -> Database | None:
         path = database.path.with_name(database.path.name + ".migrating")

@@ -391,3 +391,19 @@ async def test_copies_make_conversations_of_messages_that_had_none(store: Store,
     await alice.copy(inbox, UidSet.all(), archive)
     assert [items for (items,) in store.database("db1").reader.all("SELECT items FROM conversation ORDER BY conv")] \
         == [2] * 30
+
+
+async def test_listed_rows_are_the_cold_half_of_the_others(alice: Access) -> None:
+    inbox = alice.folder("INBOX")
+    await alice.append(inbox, [new(f"s{i}", "x" * 100 * i) for i in range(40)])
+    await alice.append(alice.folder("Archive"), [new("elsewhere")])
+    await alice.flags(inbox, UidSet.of([5, 6, 40]), "+", Flag.DELETED)
+    await alice.expunge(inbox, None)
+    for uids, limit in ((UidSet.all(), 99), (UidSet.all(), 7), (UidSet.of([1]), 9), (UidSet.of(range(2, 39, 3)), 99),
+                        (UidSet.of([1, 20, 39, 41]), 3)):
+        wanted = alice.rows_of(inbox, uids, Want.META | Want.PREVIEW, limit)
+        assert [tuple(row) for row in alice.rows_of(inbox, uids, Want.LISTED, limit)] \
+            == [(row.uid, row.envelope, row.structure) for row in wanted]
+        assert [tuple(row) for row in alice.rows_of(inbox, uids, Want.META, limit)] \
+            == [(*row[:11], None) for row in wanted]
+        assert all(row.preview for row in wanted[1:])

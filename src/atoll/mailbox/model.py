@@ -109,11 +109,13 @@ RIGHT_LETTERS = "lrswipkxtea"
 
 
 class Want(IntFlag):
-    """Which parts of a row to read."""
+    """Which parts of a row to read. LISTED alone: (uid, envelope, structure) and nothing else, the cheapest listing."""
 
     HOT = 0
     META = 1
     BODY = 2
+    PREVIEW = 4
+    LISTED = 8
 
 
 class MailboxState(IntEnum):
@@ -216,7 +218,8 @@ class Placed:
 
 
 class Row(tuple[Any, ...]):
-    """One message: 9 hot columns; with META envelope, structure, preview behind; with BODY the body last.
+    """One message: 9 hot columns; with META or BODY envelope, structure, preview behind (None unless asked for META,
+    META | PREVIEW); with BODY the body last.
 
     A plain tuple underneath: hot paths unpack it. `kw` is opaque, Access.keywords(row) gives the names; `body` is
     None when the content is too large for one row (Access.blob_slice then).

@@ -20,18 +20,31 @@ from atoll.sql import Connection, Reads
 from atoll.sql.engine import Record
 
 HOT = "i.uid, i.flags, i.kw, i.cn, i.id, i.conv, i.received, i.size, i.blob"
-_FROM = {
-    Want.HOT: f"SELECT {HOT} FROM item i",
-    Want.META: f"SELECT {HOT}, m.envelope, m.structure, m.preview FROM item i"
-               " CROSS JOIN item_meta m",
-    Want.BODY: f"SELECT {HOT}, NULL, NULL, NULL, b.codec, b.data FROM item i LEFT JOIN blob b ON b.blob = i.blob",
-    Want.META | Want.BODY: f"SELECT {HOT}, m.envelope, m.structure, m.preview, b.codec, b.data FROM item i"
-                           " CROSS JOIN item_meta m LEFT JOIN blob b ON b.blob = i.blob",
-}
+_BLOB = " LEFT JOIN blob b ON b.blob = i.blob"
+
+
+def _columns(want: Want) -> str:
+    """What is read of item i, item_meta m and blob b."""
+    columns = HOT
+    if want & (Want.META | Want.BODY):
+        columns += ", m.envelope, m.structure" if want & Want.META else ", NULL, NULL"
+        columns += ", m.preview" if want & Want.PREVIEW else ", NULL"
+    if want & Want.BODY:
+        columns += ", b.codec, b.data"
+    return (f"SELECT {columns} FROM item i{' CROSS JOIN item_meta m' if want & Want.META else ''}"
+            f"{_BLOB if want & Want.BODY else ''}")
+
+
+_FROM = {want: _columns(want) for want in (
+    Want.HOT, Want.META, Want.BODY, Want.META | Want.BODY, Want.META | Want.PREVIEW,
+    Want.META | Want.PREVIEW | Want.BODY)}
 _JOIN = " m.place = i.fid * 4294967296 + i.uid AND"
 # CROSS JOIN keeps item outside: after ANALYZE the planner drove it from the wrong side (STORE 4, traps)
 SELECT_RANGE = {want: f"{text} WHERE{_JOIN if want & Want.META else ''} i.fid = ? AND i.uid BETWEEN ? AND ?"
                       " ORDER BY i.uid LIMIT ?" for want, text in _FROM.items()}
+SELECT_RANGE[Want.LISTED] = ("SELECT m.place - ?, m.envelope, m.structure FROM item_meta m"
+                             " WHERE m.place BETWEEN ? AND ? ORDER BY m.place LIMIT ?")
+"""Its values are of `place`."""
 SELECT_CHANGED = f"SELECT {HOT} FROM item i WHERE i.fid = ? AND i.cn > ? ORDER BY i.cn"
 SPAN = 16
 """A set of many ranges is read as one span when it covers at least a SPAN-th of it."""
@@ -49,13 +62,14 @@ def records(connection: Reads, fid: int, uids: UidSet, want: Want, limit: int) -
     """Raw rows of a set in uid order, at most `limit`."""
     text = SELECT_RANGE[want]
     ranges = spans(uids)
+    base, lead = (fid << 32, fid << 32) if want == Want.LISTED else (0, fid)
     if len(ranges) == 1:
         first, last = ranges[0]
         if ranges is uids.ranges:
-            return connection.all(text, (fid, first, last, limit))
+            return connection.all(text, (lead, base + first, base + last, limit))
         found: list[Record] = []
         while len(found) < limit and first <= last:
-            rows = connection.all(text, (fid, first, last, limit))
+            rows = connection.all(text, (lead, base + first, base + last, limit))
             found += [row for row in rows if row[0] in uids]
             if len(rows) < limit:
                 break
@@ -63,7 +77,7 @@ def records(connection: Reads, fid: int, uids: UidSet, want: Want, limit: int) -
         return found[:limit]
     found = []
     for first, last in ranges:
-        found += connection.all(text, (fid, first, last, limit - len(found)))
+        found += connection.all(text, (lead, base + first, base + last, limit - len(found)))
         if len(found) >= limit:
             break
     return found
@@ -74,7 +88,7 @@ def rows(database: MailboxDatabase, fid: int, uids: UidSet, want: Want, limit: i
     found = records(database.reader, fid, uids, want, limit)
     if want & Want.BODY:
         found = [_with_body(record) for record in found]
-    if own is not None:
+    if own is not None and want != Want.LISTED:
         found = with_own_seen(database.reader, fid, own, found)
     return list(map(Row, found))
 

@@ -7,7 +7,8 @@ Not    bodies (bodies.py), which messages (commands/fetch.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 from atoll.formats.mime import body_of
 from atoll.mailbox import Folder, Row, Want
@@ -16,14 +17,17 @@ from atoll.protocols.imap.types import BodyItem, FetchItem
 from atoll.protocols.imap.wire import response
 
 Value = Callable[[Row], bytes | int]
+_LISTED: dict[str, Value] = {"UID": itemgetter(0), "ENVELOPE": itemgetter(1), "BODYSTRUCTURE": itemgetter(2),
+                             "BODY": lambda row: body_of(row[2])}
+"""Items that need no hot column, of rows (uid, envelope, structure)."""
 _HOT = frozenset({"FLAGS", "INTERNALDATE", "RFC822.SIZE", "UID", "MODSEQ", "EMAILID", "THREADID"})
 _COLUMNS: dict[str, tuple[bytes, Value]] = {
-    "UID": (b"UID %d", lambda row: row[0]),
+    "UID": (b"UID %d", itemgetter(0)),
     "INTERNALDATE": (b"INTERNALDATE %b", lambda row: response.internal_date(row[6])),
-    "RFC822.SIZE": (b"RFC822.SIZE %d", lambda row: row[7]),
-    "MODSEQ": (b"MODSEQ (%d)", lambda row: row[3]),
-    "ENVELOPE": (b"ENVELOPE %b", lambda row: row[9]),
-    "BODYSTRUCTURE": (b"BODYSTRUCTURE %b", lambda row: row[10]),
+    "RFC822.SIZE": (b"RFC822.SIZE %d", itemgetter(7)),
+    "MODSEQ": (b"MODSEQ (%d)", itemgetter(3)),
+    "ENVELOPE": (b"ENVELOPE %b", itemgetter(9)),
+    "BODYSTRUCTURE": (b"BODYSTRUCTURE %b", itemgetter(10)),
     "BODY": (b"BODY %b", lambda row: body_of(row[10])),
 }
 
@@ -49,6 +53,8 @@ class Plan:
             self.want |= Want.META
         if self.bodies:
             self.want |= Want.BODY
+        elif self.want == Want.META and _LISTED.keys() >= names.keys():
+            self.want = Want.LISTED
         self._access = selected.access
         self._ids = "EMAILID" in names
         self._copies: dict[int, str] = {}
@@ -57,7 +63,8 @@ class Plan:
             "EMAILID": (b"EMAILID (%b)", lambda row: self._access.email_id(row, self._copies).encode("ascii")),
             "THREADID": (b"THREADID (%b)", lambda row: self._access.thread_id(row).encode("ascii")),
         }
-        self._values: tuple[Value, ...] = tuple(columns[name][1] for name in names)
+        self._values: tuple[Value, ...] = tuple(
+            _LISTED[name] if self.want == Want.LISTED else columns[name][1] for name in names)
         self._format = b"* %d FETCH (" + b" ".join(columns[name][0] for name in names)
 
     def ready(self, folder: Folder, lo: int, hi: int) -> None:
@@ -65,10 +72,15 @@ class Plan:
         if self._ids:
             self._copies = self._access.copies(folder, lo, hi)
 
-    def lines(self, numbered: Iterable[tuple[int, Row]]) -> bytes:
-        """Whole answers, when no item needs the body."""
-        form, values = self._format + b")\r\n", self._values
-        return b"".join([form % (position, *[value(row) for value in values]) for position, row in numbered])
+    def lines(self, numbered: Sequence[tuple[int, Row]]) -> bytes:
+        """Whole answers, when no item needs the body. All of them by one format: a quarter of one for each."""
+        step = 1 + len(self._values)
+        filled: list[bytes | int] = [0] * (step * len(numbered))
+        rows = [row for _, row in numbered]
+        filled[::step] = [position for position, _ in numbered]
+        for at, value in enumerate(self._values, 1):
+            filled[at::step] = map(value, rows)
+        return (self._format + b")\r\n") * len(numbered) % tuple(filled)
 
     def head(self, position: int, row: Row) -> bytes:
         """An answer without its bodies and its end."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from atoll.mailbox import Flag, Right, Row, UidSet, Want
+from atoll.mailbox import Flag, Right, Row, UidMap, UidSet, Want
 from atoll.protocols.imap.bodies import Bodies
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.select import changes
@@ -25,7 +25,7 @@ from atoll.protocols.imap.wire.fetch import parse_fetch
 if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
-SLICES = {Want.HOT: 500, Want.META: 250}
+SLICES = {Want.HOT: 500, Want.META: 250, Want.LISTED: 250}
 """Rows read and printed at once: about a millisecond."""
 BODY_SLICE = 32
 
@@ -89,6 +89,14 @@ def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iter
 def number(selected: Selected, rows: list[Row]) -> Iterator[tuple[int, Row]]:
     """(position, row) of the rows that this session knows."""
     uids = selected.uids
+    if rows:
+        first, last = uids.seq(rows[0][0]), uids.seq(rows[-1][0])
+        if first and last - first == len(rows) - 1 == rows[-1][0] - rows[0][0]:  # one run, all of it known
+            return zip(range(first, last + 1), rows, strict=True)
+    return _numbered(uids, rows)
+
+
+def _numbered(uids: UidMap, rows: list[Row]) -> Iterator[tuple[int, Row]]:
     position = uid = 0
     for row in rows:
         position = position + 1 if row[0] == uid + 1 and position else uids.seq(row[0])

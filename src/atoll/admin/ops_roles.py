@@ -20,6 +20,9 @@ class RoleRow(msgspec.Struct):
     starts: int
     seconds: float
     old: int
+    restarting: bool
+    trouble: str
+    """Why the last restart did not come about."""
     detail: str
 
 

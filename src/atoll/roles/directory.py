@@ -39,6 +39,7 @@ async def main(ctx: RoleContext) -> None:
                              is_role=ctx.is_role, on_doubt=in_doubt,
                              on_audit_state=lambda state, detail: ctx.health("audit", state, detail))
     await _first_start(ctx, parts)
+    known = parts.sign_in.remembered.take(ctx.handed_over())
     relay = Relay(paths.op)
     service = parts.service
     admin = AdminService(parts, relay, audit_path=folder / "audit.log",
@@ -52,7 +53,7 @@ async def main(ctx: RoleContext) -> None:
     }
     listeners = [await server.serve(ctx.listeners[name]) for name, server in servers.items()]
     _gauges(ctx, parts, servers)
-    parts.audit.append("directory.start", instance=ctx.instance)
+    parts.audit.append("directory.start", instance=ctx.instance, remembered=known)
     await ctx.ready()
     await ctx.stopping.wait()
     for listener in listeners:
@@ -60,6 +61,8 @@ async def main(ctx: RoleContext) -> None:
     for server in servers.values():
         server.close_connections()
     await relay.close()
+    if ctx.handing_over:
+        ctx.hand_over(parts.sign_in.remembered.left())
     parts.audit.append("directory.stop", instance=ctx.instance)
     await parts.close()
 

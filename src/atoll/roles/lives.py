@@ -109,7 +109,8 @@ class Running:
         pid = self.life.child.pid if self.life is not None and self.life.alive else 0
         old = sum(life.alive for life in self.leaving)
         state, detail = self._state(now)
-        return RoleRow(self.name, state, pid, self.starts, seconds, old, detail)
+        return RoleRow(self.name, state, pid, self.starts, seconds, old, self.restarting, self.trouble,
+                       detail)
 
     def _state(self, now: float) -> tuple[State, str]:
         if self.restarting and not self.ready:

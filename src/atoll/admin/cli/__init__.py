@@ -30,6 +30,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "export": ("export", "Write mail to Maildir, mbox or EML."),
     "audit": ("audit", "The audit log: who did what."),
     "health": ("health", "Is everything well?"),
+    "role": ("role", "The island's processes: see them, replace them."),
     "config": ("config", "The configuration file."),
     "completion": ("completion", "Completion for your shell."),
 }

@@ -63,14 +63,20 @@ def tell(op: str, params: msgspec.Struct) -> None:
 
 def ask(op: str, params: msgspec.Struct, result: type[T]) -> T:
     """Call the island that the current command names; ends the command when that fails. result: as in ops.OPS."""
+    try:
+        return reach(op, params, result)
+    except RpcError as error:
+        fail(error.text or error.code, error.code)
+
+
+def reach(op: str, params: msgspec.Struct, result: type[T]) -> T:
+    """As ask(), for those who know what to do about an RpcError."""
     ctx = click.get_current_context()
     path = RunPaths(data_of(ctx)).admin
     if not path.exists():
         fail(f"no island is running at {data_of(ctx)} (--data or ATOLL_DATA names another)", "temporary")
     try:
         return asyncio.run(_ask(path, op, params, result))
-    except RpcError as error:
-        fail(error.text or error.code, error.code)
     except PermissionError:
         fail(f"{path} is not yours: administer as the user that runs the island", "denied")
     except KeyboardInterrupt:

@@ -48,7 +48,7 @@ class PasswordSignIn:
         self._clock = clock
         self._lane = lane
         self._floor = floor
-        self._remembered = Remembered(clock)
+        self.remembered = Remembered(clock)
         self._slow = SlowDown(clock)
         self._dummy = hashes.make(os.urandom(16))
         self._in_flight: dict[bytes, asyncio.Future[bool]] = {}
@@ -86,7 +86,7 @@ class PasswordSignIn:
         except _TooMany:
             return wire.Verdict(reason="slow", text="Too many sign-ins at once; try again later", delay=1.0)
         if method is None or account is None:
-            guess = self._remembered.key(who, 0, "", b"", ask.password)
+            guess = self.remembered.key(who, 0, "", b"", ask.password)
             failures = self._slow.failed(who, prefix, guess)
             self._note(ask, "auth.failed", account, failures)
             return WRONG
@@ -112,15 +112,15 @@ class PasswordSignIn:
                 return "app"
         stored = account.hash if account is not None and account.hash and not account.app_only else None
         epoch = account.epoch if account is not None else 0
-        key = self._remembered.key(who, epoch, ask.protocol, b"main", ask.password)
-        if stored is not None and self._remembered.has(key):
+        key = self.remembered.key(who, epoch, ask.protocol, b"main", ask.password)
+        if stored is not None and self.remembered.has(key):
             return "password"
         right = await self._hash(key, (who, prefix), (asker_pid, prefix), stored or self._dummy, ask.password)
         if not right or stored is None or account is None:
             return None
         if self._recipients.epoch(account.user) != epoch:  # changed while we were hashing
             return None
-        self._remembered.add(key)
+        self.remembered.add(key)
         if not hashes.is_ours(stored):
             self._later(self._hash_anew(account.user, stored, ask.password, (asker_pid, prefix)))
         return "password"

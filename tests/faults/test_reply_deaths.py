@@ -54,3 +54,30 @@ def test_pop3_before_the_answer_to_quit() -> None:
         found = [word for word in subjects(client) if word.isdigit()]
         client.logout()
     assert found == ["2", "3"]  # marked messages go in one commit before the answer
+
+
+@pytest.mark.parametrize("target", ["admin", "bob"])
+def test_imap_between_the_halves_of_a_move(target: str) -> None:
+    """MOVE into another person's mailbox, of the same process or of another: never in neither."""
+    with Island(environment={"ATOLL_FAILPOINTS": "imap.move.copied=kill"}) as island:
+        owner, _ = imap_again(island, target)
+        owner.create("Team")
+        assert owner.setacl("Team", f"alice@{island.domain}", "lri")[0] == "OK"
+        client, _ = imap_again(island, "alice")
+        for number in range(3):
+            assert client.append("Archive", "", "", bytes(message(str(number))))[0] == "OK"
+        client.select("Archive")
+        command = ("MOVE", "1:3", f'"Other Users/{target}@{island.domain}/Team"')
+        with pytest.raises((imaplib.IMAP4.abort, OSError)):
+            client.uid(*command)
+        client, _ = imap_again(island, "alice")
+        client.select("Archive")
+        left = [word for word in subjects(client, "Archive") if word.isdigit()]
+        owner, _ = imap_again(island, target)
+        came = [word for word in subjects(owner, "Team") if word.isdigit()]
+        client.select("Archive")
+        assert client.uid(*command)[0] == "OK"  # whoever tries again has them twice there, but has them
+        assert [word for word in subjects(client, "Archive") if word.isdigit()] == []
+        client.logout()
+    assert came == ["0", "1", "2"]
+    assert left == ["0", "1", "2"]

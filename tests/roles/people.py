@@ -49,9 +49,9 @@ def message(subject: str, to: str = "alice@example.test") -> EmailMessage:
     return made
 
 
-def subjects(client: imaplib.IMAP4_SSL) -> list[str]:
-    """Of every message in the selected folder."""
-    client.select()
+def subjects(client: imaplib.IMAP4_SSL, folder: str = "INBOX") -> list[str]:
+    """Of every message of a folder, which is selected."""
+    client.select(folder)
     _, rows = client.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
     return [row[1].decode().split(":", 1)[1].strip() for row in rows if isinstance(row, tuple)]
 

@@ -85,6 +85,11 @@ class Access:
         self.tag = tag_of(self.mailbox)
         """What tells object ids of this mailbox from those of others."""
 
+    @property
+    def database(self) -> str:
+        """The name of the database that this mailbox is in."""
+        return self._database.name
+
     # -- who may what -------------------------------------------------------------------------------------------
     def _view(self) -> MailboxMemory:
         if self._database.closed:
@@ -130,14 +135,15 @@ class Access:
     def folders(self, *, hidden: bool = False) -> list[Folder]:
         """Those that may be looked up, parents before children, INBOX first."""
         view = self._view()
-        found = [self._folder(view, view.folders[fid]) for path, fid in sorted(view.paths().items(), key=_order)
+        found = [self._folder(view, view.folders[fid])
+                 for _, fid in sorted(view.paths().items(), key=folders.in_order)
                  if self._rights(view, fid) & Right.LOOKUP]
         return found if hidden else [folder for folder in found if not folder.hidden]
 
     def folder(self, path: str) -> Folder:
         """By path, INBOX in any case; with fresh counters, from the folder row. NO_FOLDER."""
         view = self._view()
-        state = view.at(path) or view.at(_path_or_none(path))
+        state = view.at(path) or view.at(folders.path_or_none(path))
         if state is None or not self._rights(view, state.fid) & Right.LOOKUP:
             raise no_folder()
         return self._folder(view, state)
@@ -193,7 +199,7 @@ class Access:
         try:
             fid = self.folder(path).fid
         except StoreError:
-            name = _path_or_none(path)
+            name = folders.path_or_none(path)
             if not on and name and await self._database.submit(folders.forget_name(self.mailbox, who, name)):
                 return
             raise
@@ -307,10 +313,16 @@ class Access:
             raise StoreError(StoreCode.SYSTEM_FOLDER, "Nothing can be put there")
         quota = await self._limits()
         may, may_keywords = self._may_flags(view, folder.fid)
-        ready = [(await ingest(self._database, message.content), message.received, int(message.flags) & may,
-                  message.keywords if may_keywords else frozenset()) for message in messages]
+        ready = [items.Fresh(await self._prepared(message), message.received, int(message.flags) & may,
+                             message.keywords if may_keywords else frozenset(), message.email) for message in messages]
         return await self._database.submit(items.append(self.mailbox, folder.fid, ready, quota,
                                                         self._database.recent))
+
+    async def _prepared(self, message: NewMessage) -> blobs.Prepared:
+        if message.held is None:
+            return await ingest(self._database, message.content)
+        blob, size = message.held
+        return blobs.Prepared(message.content, b"", size, blobs.RAW, None, blob)
 
     def _may_flags(self, view: MailboxMemory, fid: int) -> tuple[int, bool]:
         """The flag bits that this person may change there, and whether keywords too [RFC 4314 §4]."""
@@ -358,19 +370,25 @@ class Access:
         self._into(target)
         return await self._database.submit(items.move(self.mailbox, folder.fid, uids, target.fid))
 
-    async def expunge(self, folder: Folder, uids: UidSet | None) -> list[int]:
+    def check(self, folder: Folder, rights: Right) -> None:
+        """NO_FOLDER, NO_RIGHT."""
+        self._need(folder.fid, rights)
+
+    async def expunge(self, folder: Folder, uids: UidSet | None, *, only_deleted: bool = True) -> list[int]:
         """The \\Deleted ones (of uids) go to recoverable items (from there: for good); what went."""
-        view = self._need(folder.fid, Right.EXPUNGE)
+        view = self._need(folder.fid, Right.EXPUNGE | (Right.NONE if only_deleted else Right.DELETE_ITEMS))
         wanted = UidSet.all() if uids is None else uids
         now = self._database.clock.now_ms()
         if view.folders[folder.fid].hidden:
-            gone = [row.uid for row in self.rows_of(folder, wanted, Want.HOT, 1 << 31) if row.flags & Flag.DELETED]
+            gone = [row.uid for row in self.rows_of(folder, wanted, Want.HOT, 1 << 31)
+                    if row.flags & Flag.DELETED or not only_deleted]
             await self._database.submit(items.purge(self.mailbox, folder.fid, UidSet.of(gone), now))
             return gone
         deletions = view.wellknown(WellKnown.DELETIONS)
         if deletions is None:
             raise no_folder()
-        return await self._database.submit(items.expunge(self.mailbox, folder.fid, wanted, deletions.fid, now))
+        return await self._database.submit(items.expunge(self.mailbox, folder.fid, wanted, deletions.fid, now,
+                                                         only_deleted=only_deleted))
 
     async def search(self, folder: Folder, query: Query) -> list[int]:
         """Matching uids, ascending. Catches the index up first."""
@@ -443,8 +461,7 @@ class Access:
             raise no_right()
 
     def subscribe_changes(self, callback: Callable[[Notice], None]) -> Callable[[], None]:
-        """Called after each commit that touched this mailbox, and once when the database goes; call the result to end
-        it."""
+        """Called after each commit that touched this mailbox, and once when the database goes; the result ends it."""
         self._view()
         return self._database.listen(self.mailbox, callback)
 
@@ -462,18 +479,6 @@ class Access:
     def thread_id(self, row: Row) -> str:
         """THREADID [RFC 8474 §5.2]."""
         return f"T{row[5]:x}-{self.tag}"
-
-
-def _order(entry: tuple[str, int]) -> tuple[bool, list[str]]:
-    path = entry[0]
-    return not (path == "INBOX" or path.startswith("INBOX/")), path.casefold().split("/")
-
-
-def _path_or_none(path: str) -> str:
-    try:
-        return folders.normal_path(path)
-    except StoreError:
-        return ""
 
 
 def _token(decode: Callable[[str, bytes], T], text: str, view: MailboxMemory) -> T:

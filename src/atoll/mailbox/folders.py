@@ -53,6 +53,20 @@ def normal_path(path: str) -> str:
     return "/".join(parts)
 
 
+def path_or_none(path: str) -> str:
+    """The same, "" for what can be no name."""
+    try:
+        return normal_path(path)
+    except StoreError:
+        return ""
+
+
+def in_order(entry: tuple[str, int]) -> tuple[bool, list[str]]:
+    """Sorts (path, fid): INBOX first, parents before children."""
+    path = entry[0]
+    return not (path == "INBOX" or path.startswith("INBOX/")), path.casefold().split("/")
+
+
 def _good(part: str) -> bool:
     if not part or part in (".", "..") or len(part.encode("utf-8", "replace")) > MAX_NAME:
         return False

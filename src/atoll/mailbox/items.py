@@ -20,6 +20,7 @@ from atoll.mailbox.errors import no_folder
 from atoll.mailbox.memory import FolderState, Grant, MailboxMemory, pack, unpack
 from atoll.mailbox.model import Flag, FlagsDone, Placed, Row, Want
 from atoll.mailbox.place import Threads, check_room, check_uids, keyword_numbers, kw_column, place, thread_hashes
+from atoll.mailbox.query import email_parts, tag_of
 from atoll.mailbox.reading import SELECT_RANGE, seen_rows, spans
 from atoll.mailbox.tx import INSERT_TOMB, PUT_SEEN, SWEEP, Tx
 from atoll.mailbox.uidset import UidSet
@@ -37,6 +38,7 @@ COPY_META = ("INSERT INTO item_meta (place, envelope, structure, preview, sort, 
 """For a run of uids, which become a run: half the price of one by one."""
 COPY_ITEM = ("INSERT INTO item (fid, uid, mid, id, cn, cn_item, cn_body, flags, received, size, blob, conv, kw, email,"
              " email_of) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+SET_EMAIL = "UPDATE item SET email = ?, email_of = ? WHERE fid = ? AND uid = ?"
 COPIES = ("SELECT uid, email, email_of FROM item WHERE fid = ? AND uid BETWEEN ? AND ? AND email IS NOT NULL"
           " ORDER BY uid")
 SET_FLAGS = "UPDATE item SET flags = ?, kw = ?, cn = ?, cn_item = ? WHERE fid = ? AND uid = ?"
@@ -73,20 +75,36 @@ def slices(tx: Tx, fid: int, uids: UidSet, uidnext: int) -> Iterator[list[Record
             first = found[-1][0] + 1
 
 
-def append(guid: MailboxId, fid: int, messages: list[tuple[Prepared, int, int, frozenset[str]]], quota: Quota,
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A message to append. email: the EMAILID that it keeps."""
+
+    prepared: Prepared
+    received: int
+    flags: int
+    keywords: frozenset[str]
+    email: str = ""
+
+
+def append(guid: MailboxId, fid: int, messages: list[Fresh], quota: Quota,
            recent: RecentDigests) -> Callable[[Tx], Generator[None, None, list[Placed]]]:
-    """messages: (content, received, flags, keywords). All or none."""
+    """All or none."""
     def work(tx: Tx) -> Generator[None, None, list[Placed]]:
         mailbox = tx.mailbox(guid)
         folder = folder_of(mailbox, fid)
-        check_room(mailbox, quota, sum(prepared.size for prepared, *_ in messages))
+        check_room(mailbox, quota, sum(one.prepared.size for one in messages))
         check_uids(folder, len(messages))
         threads = Threads(mailbox)
-        threads.prefetch(tx, [value for prepared, *_ in messages for value in thread_hashes(prepared.content.scanned)])
+        threads.prefetch(tx, [value for one in messages for value in thread_hashes(one.prepared.content.scanned)])
         done: list[Placed] = []
-        for at, (prepared, received, flags, keywords) in enumerate(messages, 1):
-            kw = kw_column(tx, mailbox, keywords)
-            done.append(Placed(*place(tx, mailbox, folder, threads, recent, prepared, received, flags, kw)))
+        for at, one in enumerate(messages, 1):
+            kw = kw_column(tx, mailbox, one.keywords)
+            uid, id_ = place(tx, mailbox, folder, threads, recent, one.prepared, one.received, one.flags, kw)
+            email = email_parts(one.email)
+            if email is not None:
+                number, home = email
+                tx.add(SET_EMAIL, (number, None if home == tag_of(guid) else home, fid, uid))
+            done.append(Placed(uid, id_))
             if at % SLICE == 0:
                 tx.write_out()
                 yield

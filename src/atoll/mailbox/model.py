@@ -200,13 +200,18 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """One message to append."""
+    """One message to append.
+
+    email: the EMAILID that it keeps [RFC 8474 §5.1]. held: (number, octets) of the content, when it is in the same
+    database already; content.data is not looked at then.
+    """
 
     content: Content
     received: int
     flags: Flag = NO_FLAGS
     keywords: frozenset[str] = frozenset()
-    recent: bool = True
+    email: str = ""
+    held: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

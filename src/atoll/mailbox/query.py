@@ -7,12 +7,15 @@ Not    an engine: mailbox/search/ plans and runs it. Sequence numbers: the sessi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from atoll.base.ids import MailboxId, to_text
 from atoll.mailbox.model import Flag
 from atoll.mailbox.uidset import UidSet
+
+_EMAIL_ID = re.compile(r"M([0-9a-f]{1,15})-([a-z2-7]{8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,12 @@ class Ids:
 def tag_of(mailbox: MailboxId) -> str:
     """What object ids of this mailbox end with: numbers alone are the same in every mailbox."""
     return to_text(mailbox)[:8]
+
+
+def email_parts(object_id: str) -> tuple[int, str] | None:
+    """The number and the mailbox's tag of an EMAILID; None when it is none."""
+    found = _EMAIL_ID.fullmatch(object_id)
+    return (int(found[1], 16), found[2]) if found else None
 
 
 Query = (All | And | Or | Not | Uids | HasFlag | HasKeyword | Received | Sent | Size | ModSeq | Field | Header | Body

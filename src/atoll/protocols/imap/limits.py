@@ -20,6 +20,7 @@ class Limits:
     in_flight: int = 512 * 1024 * 1024       # large commands of all sessions of a process together
     large: int = 1024 * 1024         # what counts as large
     append_messages: int = 1000      # messages of one MULTIAPPEND
+    across_messages: int = 10_000    # messages of one COPY from one person's mailbox to another's
     drain: int = 1024 * 1024         # how much of a refused non-synchronizing literal is read away
     depth: int = 100                 # parentheses and search keys
     fetch_items: int = 200           # data items of one FETCH

@@ -16,7 +16,8 @@ from typing import cast
 from atoll.base.failpoints import FAILPOINTS
 from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import BadToken, Claims
-from atoll.mailbox import Access, Notice, StoreError
+from atoll.mailbox import Access, NewMessage, Notice, StoreError
+from atoll.protocols.imap.across import homeward
 from atoll.protocols.imap.command import Ok, State
 from atoll.protocols.imap.errors import Bad, Bye, No, to_no
 from atoll.protocols.imap.host import Enabled, Host
@@ -39,7 +40,7 @@ class Session(asyncio.Protocol):
 
     __slots__ = ("_bad", "_deaf", "_dirty", "_drained", "_held", "_known_peer", "_reader", "_task", "access", "claims",
                  "enabled", "idle_tag", "last_active", "links", "others", "remote", "running", "selected", "server",
-                 "transport")
+                 "staged", "transport")
 
     def __init__(self, server: Host) -> None:
         self.server = server
@@ -61,6 +62,7 @@ class Session(asyncio.Protocol):
         self.remote: Link | None = None      # where the selected mailbox is, when not here
         self.running: Text | None = None
         self.selected: Selected | None = None
+        self.staged: list[NewMessage] = []   # what another process sends in several commands
         self.transport: asyncio.Transport
 
     # connection
@@ -301,9 +303,9 @@ class Session(asyncio.Protocol):
     def has_selected(self) -> bool:
         return self.selected is not None or self.remote is not None
 
-    async def link_to(self, info: MailboxInfo) -> Link:
-        """The connection to the process of that mailbox; No."""
-        if self.is_delegate or self.claims is None:
+    async def link_to(self, info: MailboxInfo, *, carrying: bool = False) -> Link:
+        """The connection to the process of that mailbox; No. A delegate's goes on from here only to carry messages."""
+        if self.claims is None or (self.is_delegate and not carrying):
             raise No("NONEXISTENT", "No such folder")
         link = self.links.get(info.mailbox)
         if link is None:
@@ -320,6 +322,11 @@ class Session(asyncio.Protocol):
         if self.remote is link:
             self.remote = None
             self.bye("UNAVAILABLE", "That mailbox is not available just now")
+
+    async def enable_there(self, words: list[str]) -> None:
+        """What the client switches on is on at the other ends too."""
+        for link in list(self.links.values()) if words else ():
+            await link.ask(b"l", b"l ENABLE " + " ".join(words).encode("ascii"), quiet=True)
 
     async def pass_on(self, info: MailboxInfo) -> None:
         """Have the running command answered there too; how it ends there is not told."""
@@ -339,9 +346,10 @@ class Session(asyncio.Protocol):
             self._reader.expect_line()
             link.begin_idle(command.tag)
             return
+        data = command.data
         if isinstance(args, tuple) and name.endswith(("COPY", "MOVE")) and not args[1].startswith(OTHER_USERS + "/"):
-            raise No("CANNOT", "Messages cannot be copied from one person's mailbox to another's here")
-        line = await link.ask(command.tag, command.data)
+            data = homeward(data, args[1], self.mine.address, utf8=self.enabled.rev2)
+        line = await link.ask(command.tag, data)
         if name in ("CLOSE", "UNSELECT") and line.startswith(command.tag + b" OK"):
             self.remote = None
         self.write(line)

@@ -114,20 +114,23 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of APPEND. at: milliseconds since 1970, None for now."""
+    """One message of APPEND. at: milliseconds since 1970, None for now. email: the EMAILID that it keeps (across)."""
 
     data: bytes
     flags: tuple[str, ...] = ()
     at: int | None = None
     binary: bool = False
+    email: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """APPEND; several messages are MULTIAPPEND [RFC 3502]."""
+    """APPEND; several messages are MULTIAPPEND [RFC 3502]. part: of what comes in several commands
+    (across): FIRST, MORE, LAST."""
 
     mailbox: str
     messages: tuple[Message, ...]
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
 MAX_MESSAGES = 1000
+PARTS = ("FIRST", "MORE", "LAST")
 
 
 def parse(cur: Cursor) -> Append:
-    """SP mailbox 1*(SP [flags SP] [date-time SP] literal)"""
+    """SP mailbox 1*(SP [flags SP] [date-time SP] literal); other processes may say more: protocols.imap.across."""
     cur.space()
     mailbox = cur.mailbox()
+    part = next((word for word in PARTS if cur.skip(b" %b" % word.encode("ascii"))), "")
     messages: list[Message] = []
     while cur.more():
         cur.space()
@@ -34,13 +36,17 @@ def parse(cur: Cursor) -> Append:
         if cur.peek() == b'"':
             at = cur.date_time()
             cur.space()
+        email = ""
+        if cur.skip(b"EMAILID "):
+            email = cur.atom().decode("ascii")
+            cur.space()
         data, binary = _message(cur)
-        messages.append(Message(data, flags, at, binary))
+        messages.append(Message(data, flags, at, binary, email))
         if len(messages) > MAX_MESSAGES:
             raise No("LIMIT", "Too many messages at once")
     if not messages:
         raise Bad("Expected a message")
-    return Append(mailbox, tuple(messages))
+    return Append(mailbox, tuple(messages), part)
 
 
 def _message(cur: Cursor) -> tuple[bytes, bool]:
@@ -58,13 +64,20 @@ async def run(session: Session, args: Append, tag: bytes) -> Ok:
         raise to_no(error, target=True) from None
     if any(not message.data for message in args.messages):
         raise No("CANNOT", "An empty message")
+    if not session.is_delegate and (args.part or any(message.email for message in args.messages)):
+        raise Bad("Expected a literal")
     now = session.server.clock.now_ms()
-    fresh = []
+    fresh, session.staged = session.staged if args.part in ("MORE", "LAST") else [], []
     for message in args.messages:
         flags, keywords = split_flags(message.flags)
         scanned = await session.server.scanner.scan(message.data)
         received = now if message.at is None else message.at
-        fresh.append(NewMessage(Content(message.data, scanned), received, flags, keywords))
+        fresh.append(NewMessage(Content(message.data, scanned), received, flags, keywords, message.email))
+    if args.part in ("FIRST", "MORE"):
+        if sum(message.content.size for message in fresh) > session.server.limits.append_command:
+            raise No("LIMIT", "Too much at once")
+        session.staged = fresh
+        return Ok("Waiting")
     placed = await access.append(folder, fresh)
     uids = response.ranges(ranges_of([one.uid for one in placed])).decode("ascii")
     return Ok("Stored", f"APPENDUID {folder.uidv} {uids}")

@@ -9,20 +9,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from atoll.mailbox import Folder, StoreError, UidSet
-from atoll.protocols.imap import names
+from atoll.protocols.imap import across, names
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.errors import No, to_no
 from atoll.protocols.imap.remote import Elsewhere
 from atoll.protocols.imap.selected import Selected
-from atoll.protocols.imap.types import SequenceSet, ranges_of
+from atoll.protocols.imap.types import SequenceSet
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.cursor import Cursor
 
 if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
-
-NOT_BETWEEN = "Messages cannot be copied from one person's mailbox to another's here"
-
 
 def parse(cur: Cursor) -> tuple[SequenceSet, str]:
     """SP sequence-set SP mailbox"""
@@ -39,15 +36,17 @@ async def run(session: Session, args: tuple[SequenceSet, str], tag: bytes, *, ui
     selected = session.box
     if move and selected.read_only:
         raise No("READ-ONLY", "The mailbox is open read-only")
-    target = await _target(session, selected, mailbox)
     ranges = selected.asked(messages, uid=uid)
     known = UidSet.of_ranges((start, start + count - 1) for low, high in ranges
                              for start, count in selected.uids.within(low, high))
     if not known:
         return Ok("Nothing to do")
+    target = await _target(session, selected, mailbox)
+    if not isinstance(target, Folder):
+        return await (across.move if move else across.copy)(session, selected, known, target)
     work = selected.access.move if move else selected.access.copy
     placed = await work(selected.folder, known, target)
-    code = _copyuid(target, placed)
+    code = across.copyuid(target.uidv, placed)
     if not move:
         return Ok("Copied", code)
     if code:
@@ -55,27 +54,18 @@ async def run(session: Session, args: tuple[SequenceSet, str], tag: bytes, *, ui
     return session.moved_on("Moved")
 
 
-async def _target(session: Session, selected: Selected, mailbox: str) -> Folder:
+async def _target(session: Session, selected: Selected, mailbox: str) -> Folder | across.Target:
+    """A folder of the same mailbox, or what takes messages elsewhere."""
     try:
         access, target = await names.open_folder(session, mailbox)
     except StoreError as error:
         raise to_no(error, target=True) from None
-    except Elsewhere:
-        raise No("CANNOT", NOT_BETWEEN) from None
+    except Elsewhere as elsewhere:
+        link = await session.link_to(elsewhere.info, carrying=True)
+        return across.Far(link, response.mailbox(mailbox, utf8=session.enabled.rev2))
     if access.mailbox != selected.access.mailbox:
-        raise No("CANNOT", NOT_BETWEEN)
+        return across.Here(selected.access, access, target)
     return target
-
-
-def _copyuid(target: Folder, placed: list[tuple[int, int]]) -> str:
-    """COPYUID uidvalidity source destination, in matching order."""
-    if not placed:
-        return ""
-    placed.sort()
-    source = response.ranges(ranges_of([old for old, _ in placed])).decode("ascii")
-    new = [new for _, new in placed]
-    destination = response.ranges(ranges_of(new)).decode("ascii")
-    return f"COPYUID {target.uidv} {source} {destination}"
 
 
 run_copy = partial(run, uid=False, move=False)

@@ -34,5 +34,6 @@ async def run(session: Session, words: list[str], tag: bytes) -> Ok:
         elif word == "QRESYNC":  # [RFC 7162 §3.2.3] it includes CONDSTORE
             enabled.qresync = enabled.condstore = True
             done.append(word)
+    await session.enable_there(done)
     session.write(" ".join(["* ENABLED", *done]).encode("ascii") + b"\r\n")
     return Ok("Enabled")

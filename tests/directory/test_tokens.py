@@ -139,3 +139,16 @@ def test_a_later_version_s_unknown_field_is_ignored() -> None:
 
     tag = base64.urlsafe_b64encode(hmac.digest(KEY, head, hashlib.sha256)).rstrip(b"=")
     assert verifier(clock).verify(head + b"." + tag, FRONTEND).sid == "s"
+
+
+def test_a_pid_that_is_used_again_is_another_process() -> None:
+    clock, ticks = Clock(), {4711: 100}
+    checks = TokenVerifier(KEY, "mailbox-1.x", "imap", clock, lambda pid: ticks.get(pid, 0))
+    assert checks.verify(make(clock, fb=100, jti="1"), FRONTEND).fb == 100
+    for token in (make(clock, fb=99, jti="2"), make(clock, jti="3")):  # an older process of that pid; no role's
+        with pytest.raises(BadToken, match="from another process"):
+            checks.verify(token, FRONTEND)
+    del ticks[4711]  # now it is an operator's command
+    with pytest.raises(BadToken, match="from another process"):
+        checks.verify(make(clock, fb=100, jti="4"), FRONTEND)
+    assert checks.verify(make(clock, jti="5"), FRONTEND).fb == 0

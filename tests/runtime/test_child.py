@@ -129,3 +129,13 @@ async def test_it_gets_its_listeners_and_no_other_descriptor(tmp_path: Path) -> 
     if links:
         assert f"socket:[{os.fstat(listener.fileno()).st_ino}]" in links
         assert sum(link == "/dev/null" for link in links) <= 1  # its stdin
+
+
+async def test_when_it_was_started_is_told_apart_from_another_of_the_same_pid(tmp_path: Path) -> None:
+    made = await started("good", tmp_path)
+    now = Path("/proc/uptime").read_text().split()[0]
+    assert 0 < float(now) - made.child.born / os.sysconf("SC_CLK_TCK") < 20
+    assert made.child.born == child_module.born(made.child.pid)
+    assert child_module.born(os.getppid()) != made.child.born
+    await made.child.stop(5, 0)
+    assert child_module.born(made.child.pid) == 0

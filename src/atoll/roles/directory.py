@@ -36,7 +36,7 @@ async def main(ctx: RoleContext) -> None:
     _warm_up()
     ctx.restrict(read=[], write=[folder])
     parts = await open_parts(SqliteEngine(), folder, ctx.clock, instance=ctx.instance, island=ctx.config.island.name,
-                             is_role=ctx.is_role, on_doubt=in_doubt,
+                             is_role=ctx.is_role, born=ctx.born, on_doubt=in_doubt,
                              on_audit_state=lambda state, detail: ctx.health("audit", state, detail))
     await _first_start(ctx, parts)
     known = parts.sign_in.remembered.take(ctx.handed_over())

@@ -55,7 +55,7 @@ async def main(ctx: RoleContext) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ctx.restrict(read=[], write=[folder])  # before the first thread: a thread keeps what it could open
     directory = RpcClient(paths.backend)
-    backend = Backend(directory, ctx.clock)
+    backend = Backend(directory, ctx.clock, ctx.born)
     backend.start()
     await backend.audience(ctx.instance)
 

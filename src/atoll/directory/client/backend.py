@@ -8,6 +8,8 @@ Fails  RpcError: temporary (directory away), not_found, denied.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from atoll.base.clock import Clock
@@ -35,8 +37,9 @@ UNTIL_CHANGED = 3600.0
 class Backend(Feed):
     """Ask the directory as a process that holds databases or the queue."""
 
-    def __init__(self, rpc: RpcClient, clock: Clock | None = None) -> None:
+    def __init__(self, rpc: RpcClient, clock: Clock | None = None, born: Callable[[int], int] = lambda pid: 0) -> None:
         super().__init__(rpc, clock)
+        self._born = born
         self._mailboxes: ShortCache[bytes, MailboxInfo] = ShortCache(self.clock, yes=UNTIL_CHANGED)
         self._addresses: ShortCache[str, MailboxInfo] = ShortCache(self.clock, yes=UNTIL_CHANGED)
         self._stopped: set[bytes] = set()
@@ -91,7 +94,7 @@ class Backend(Feed):
 
     async def verifier(self, instance: str, protocol: str) -> TokenVerifier:
         """A verifier for tokens of one protocol that follows key changes and revocations by itself."""
-        verifier = TokenVerifier(await self.audience(instance), instance, protocol, self.clock)
+        verifier = TokenVerifier(await self.audience(instance), instance, protocol, self.clock, self._born)
         self._verifiers.append(verifier)
         self.on_revoked(verifier.revoke)
         return verifier

@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Callable
 
 import msgspec
 
@@ -56,6 +57,8 @@ class Claims(msgspec.Struct, frozen=True):
     port: int = 0
     tls: str = ""
     cb: str = ""
+    fb: int = 0
+    """When that process was started, in clock ticks since boot; 0: it is no role's (an operator's command)."""
 
 
 class BadToken(Exception):
@@ -87,15 +90,20 @@ def _unpad(text: bytes) -> bytes:
 
 
 class TokenVerifier:
-    """Checks tokens for one protocol of one process instance. `key` comes from Backend.audience."""
+    """Checks tokens for one protocol of one process instance. `key` comes from Backend.audience.
 
-    def __init__(self, key: bytes, audience: str, protocol: str, clock: Clock) -> None:
+    born: when a role's process was started: a pid that is used again is another process.
+    """
+
+    def __init__(self, key: bytes, audience: str, protocol: str, clock: Clock,
+                 born: Callable[[int], int] = lambda pid: 0) -> None:
         if len(key) < 32:
             raise ValueError("a verifier without a key must not start")
         self._keys: list[tuple[bytes, float]] = [(key, float("inf"))]
         self._audience = audience
         self._protocol = protocol
         self._clock = clock
+        self._born = born
         self._used: dict[str, int] = {}
         self._epochs: dict[bytes, int] = {}
 
@@ -140,7 +148,7 @@ class TokenVerifier:
             raise BadToken("for another process")
         if claims.pro != self._protocol:
             raise BadToken("for another protocol")
-        if claims.fe != peer.pid:
+        if claims.fe != peer.pid or claims.fb != self._born(peer.pid):
             raise BadToken("from another process")
         if now > claims.exp + SKEW_MS or now < claims.iat - SKEW_MS or claims.exp - claims.iat > LIFE_MS:
             raise BadToken("not now")

@@ -44,12 +44,13 @@ class Parts:
 
 async def open_parts(engine: Engine, folder: Path, clock: Clock, *, instance: str, island: str,
                      is_role: Callable[[int, str], bool], on_doubt: Callable[[SqlError], None],
-                     on_audit_state: Callable[[str, str], None] | None = None, floor: float = FLOOR_SECONDS) -> Parts:
-    """Open DATA/dir, before the role is ready."""
+                     on_audit_state: Callable[[str, str], None] | None = None, floor: float = FLOOR_SECONDS,
+                     born: Callable[[int], int] = lambda pid: 0) -> Parts:
+    """Open DATA/dir, before the role is ready. born: start ticks of roles' processes (runtime.role)."""
     database = await open_database(engine, folder / "directory.sqlite", clock, instance, on_doubt)
     audit = AuditLog(folder / "audit.log", clock, on_state=on_audit_state)
     audit.open()
-    recipients, register, sessions, lane = Recipients(database), Register(database), Sessions(clock), HashLane()
+    recipients, register, sessions, lane = Recipients(database), Register(database), Sessions(clock, born), HashLane()
     sign_in = PasswordSignIn(recipients, register, sessions, audit, clock, lane, floor=floor)
     service = Service(database, recipients, register, sessions, sign_in, audit, clock, island=island, is_role=is_role)
     return Parts(database, recipients, register, sessions, lane, audit, sign_in, service)

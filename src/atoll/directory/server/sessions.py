@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from atoll.base.clock import Clock
@@ -57,8 +58,9 @@ class Grant:
 class Sessions:
     """Keys and live sessions."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, born: Callable[[int], int] = lambda pid: 0) -> None:
         self._clock = clock
+        self._born = born
         self._keys: dict[str, tuple[str, bytes]] = {}
         self._live: OrderedDict[str, Live] = OrderedDict()
 
@@ -92,7 +94,8 @@ class Sessions:
         now = self._clock.now_ms()
         sid = to_text(new_id())
         claims = Claims(sub=grant.user, mbx=grant.mailbox, aud=known[0], pro=grant.protocol, ep=grant.epoch, sid=sid,
-                        jti=base64.b64encode(os.urandom(12)).decode(), fe=asker_pid, iat=now, exp=now + LIFE_MS,
+                        jti=base64.b64encode(os.urandom(12)).decode(), fe=asker_pid,
+                        fb=self._born(asker_pid), iat=now, exp=now + LIFE_MS,
                         mth=grant.method, adr=grant.address, scp=grant.scope, ip=grant.facts.ip[:64],
                         port=grant.facts.port, tls=grant.facts.tls[:32])
         if len(self._live) >= LIVE:

@@ -38,7 +38,8 @@ class Boundary:
             self._left = 0
         text = self._tail + data if self._tail else data
         at = 0
-        while (end := text.find(b"}\r\n", at)) >= 0:
+        # the single octet first: it is looked for by memchr, and most of what goes by has none
+        while (brace := text.find(b"}", at)) >= 0 and (end := text.find(b"}\r\n", brace)) >= 0:
             header = _HEADER.search(text, max(at, end + 3 - _TAIL), end + 3)
             at = end + 3
             self._open = header is not None

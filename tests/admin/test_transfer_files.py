@@ -15,7 +15,8 @@ from atoll.admin.transfer.sources import Skipped, SourceFolder
 from atoll.admin.transfer.sources.eml import EmlSource
 from atoll.admin.transfer.sources.maildir import MaildirSource
 from atoll.admin.transfer.sources.mbox import MboxSource
-from atoll.admin.transfer.state import Busy, Intent, State
+from atoll.admin.transfer.state import Busy, Intent, Known, State
+from atoll.admin.transfer.uidls import read_uidlist
 
 DATE = b"24-Nov-2026 11:42:16 +0000"
 
@@ -28,7 +29,7 @@ def everything(source) -> dict[str, list[Item | Unread]]:
     found = {}
     for folder in source.folders():
         if isinstance(folder, SourceFolder):
-            found.setdefault(folder.path, []).extend(source.items(folder, lambda key: False))
+            found.setdefault(folder.path, []).extend(source.items(folder, lambda key, flags: False))
     source.close()
     return found
 
@@ -158,7 +159,7 @@ def intent(*keys: str) -> Intent:
 def test_journal_survives_and_ignores_a_torn_line(tmp_path):
     state = State(tmp_path, "imap:a@b", "alice@example.test")
     state.intend(intent("1", "2", "3"))
-    state.done("INBOX", "7", ["1", "2", "3", "9", "x-1", "0012"])
+    state.done(intent("1", "2", "3", "9", "x-1", "0012"), [])
     state.intend(intent("4"))
     state.close()
     with state.path.open("a") as file:
@@ -177,6 +178,55 @@ def test_journal_survives_and_ignores_a_torn_line(tmp_path):
     assert State(tmp_path, "imap:a@b", "alice@example.test").pending is None
 
 
+def test_journal_of_an_older_version_is_read(tmp_path):
+    state = State(tmp_path, "s", "t")
+    state.close()
+    with state.path.open("a") as file:
+        file.write('{"intent":{"folder":"INBOX","generation":"7","keys":["4"],"target":"INBOX","uidvalidity":1,'
+                   '"uidnext":5,"sizes":[10]}}\n{"done":["INBOX","7",["1:3"]]}\n')
+    state = State(tmp_path, "s", "t")
+    assert state.known("INBOX", "7", "2") == Known()
+    assert state.pending is None
+    state.close()
+
+
+def test_journal_knows_the_flags_last_seen(tmp_path):
+    state = State(tmp_path, "s", "t")
+    state.done(Intent("INBOX", "7", ["1", "2"], "INBOX", 1, 5, [1, 1], ["", "\\Seen"]), [5, 9])
+    state.flagged("INBOX", "7", [("1", "\\Flagged \\Seen")])
+    state.close()
+    state = State(tmp_path, "s", "t")
+    assert state.known("INBOX", "7", "1") == Known("INBOX", 1, 5, "\\Flagged \\Seen")
+    assert state.known("INBOX", "7", "2") == Known("INBOX", 1, 9, "\\Seen")
+    state.close()
+
+
+def test_unique_ids_of_files(tmp_path):
+    for part in ("cur", "new", "tmp", ".Sent/cur"):
+        (tmp_path / part).mkdir(parents=True)
+    for name in ("1.x:2,S", "2.x:2,"):
+        (tmp_path / "cur" / name).write_bytes(b"a")
+    (tmp_path / ".Sent" / "cur" / "3.x").write_bytes(b"a")
+    (tmp_path / "dovecot-uidlist").write_text("3 V1275660208 N25022 G3085f01b7f11094c501100008c4a11c1\n"
+                                              "25006 W4305 P0000000a4bbd :1.x:2,S\n25017 W2481 :2.x\nnonsense\n")
+    (tmp_path / ".Sent" / "dovecot-uidlist").write_text("3 V1 N2\n1 Pabc :3.x\n")
+    back = everything(MaildirSource(tmp_path))
+    assert {one.key: one.uidl for one in back["INBOX"]} == {"1.x": "0000000a4bbd", "2.x": "000061b94c0907b0"}
+    assert [one.uidl for one in back["Sent"]] == [""]  # POP3 shows the INBOX
+    (tmp_path / "box").write_bytes(b"From x Tue Nov 24 11:42:16 2026\nX-UIDL: AbC!1\nStatus: O\n\na\n")
+    (before,) = everything(MboxSource([tmp_path / "box"]))["box"]
+    assert (before.uidl, before.flags) == ("AbC!1", ())
+    (tmp_path / "box").write_bytes(b"From x Tue Nov 24 11:42:16 2026\nX-UIDL: AbC!1\nStatus: RO\n\na\n")
+    (after,) = everything(MboxSource([tmp_path / "box"]))["box"]
+    assert (after.key, after.flags) == (before.key, ("\\Seen",))  # read meanwhile: the same message
+
+
+@given(st.text(max_size=300))
+def test_any_uidlist_is_read(text):
+    assert all(0 < len(uidl) <= 70 for uidl in read_uidlist(text).values())
+    assert read_uidlist("1 77 3\n5 name:2,S\n") == {"name": "000000050000004d"}
+
+
 def test_journal_is_private_and_has_one_owner(tmp_path):
     state = State(tmp_path / "import", "s", "t")
     assert state.path.stat().st_mode & 0o077 == 0
@@ -192,9 +242,12 @@ def test_journal_keeps_any_keys(tmp_path, keys):
     keys = [key for key in keys if ":" not in key]
     place = Path(tmp_path / os.urandom(6).hex())
     state = State(place, "s", "t")
-    state.done("f", "g", keys)
+    state.done(Intent("f", "g", keys, "INBOX", 1, 5, [10] * len(keys), ["\\Seen"] * len(keys)),
+               list(range(5, 5 + len(keys))))
     state.close()
     state = State(place, "s", "t")
     assert all(state.has("f", "g", key) for key in keys)
     assert len(state._folders[("f", "g")]) == len(set(keys))
+    last = {key: 5 + at for at, key in enumerate(keys)}
+    assert all(state.known("f", "g", key) == Known("INBOX", 1, uid, "\\Seen") for key, uid in last.items())
     state.close()

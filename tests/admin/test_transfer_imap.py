@@ -124,13 +124,14 @@ class Breaking(Mailbox):
         super().__init__(connect)
         self._when, self._left = when, nth
 
-    def append(self, path: str, items: list[Item]) -> None:
+    def append(self, path: str, items: list[Item]) -> list[int]:
         self._left -= 1
         if self._left == 0 and self._when == "before":
             raise OSError("lost")
-        super().append(path, items)
+        uids = super().append(path, items)
         if self._left == 0 and self._when == "after":
             raise OSError("lost")
+        return uids
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -147,9 +148,9 @@ class Killed(BaseException):
 
 
 class Killing(Breaking):
-    def append(self, path: str, items: list[Item]) -> None:
+    def append(self, path: str, items: list[Item]) -> list[int]:
         try:
-            super().append(path, items)
+            return super().append(path, items)
         except OSError:
             raise Killed from None
 
@@ -172,10 +173,10 @@ async def test_a_message_that_the_mailbox_refuses_is_named_and_the_others_come(m
     await move.site.put(*[message(at) for at in range(10)])
 
     class Refusing(Mailbox):
-        def append(self, path: str, items: list[Item]) -> None:
+        def append(self, path: str, items: list[Item]) -> list[int]:
             if any(b"Subject: 4\r\n" in item.data for item in items):
                 raise ImapError("no", "CANNOT")
-            super().append(path, items)
+            return super().append(path, items)
 
     report = await move.imported(mailbox=await asyncio.to_thread(lambda: Refusing(lambda: move.client("bob"))))
     assert report.messages == 9
@@ -187,7 +188,7 @@ async def test_a_full_mailbox_ends_the_import(move):
     await move.site.put(message(1))
 
     class Full(Mailbox):
-        def append(self, path: str, items: list[Item]) -> None:
+        def append(self, path: str, items: list[Item]) -> list[int]:
             raise ImapError("full", "OVERQUOTA")
 
     with pytest.raises(ImapError):
@@ -322,7 +323,7 @@ def test_messages_that_the_server_cannot_give_are_named():
         b"A5 NO [SERVERBUG] corrupt\r\n* 4 FETCH (BODY[] {3}\r\nxyz UID 8)\r\nA6 OK\r\n",
     )
     source = ImapSource("x", lambda: client, only=[], exclude=[])
-    got = list(source.items(SourceFolder("INBOX", "INBOX"), lambda key: False))
+    got = list(source.items(SourceFolder("INBOX", "INBOX"), lambda *_: False))
     assert [(one.key, one.data) for one in got if isinstance(one, Item)] == [("5", b"abc"), ("8", b"xyz")]
     assert sorted((one.key, one.reason.split(":")[0]) for one in got if isinstance(one, Unread)) == [
         ("6", "the server refuses it"),
@@ -345,7 +346,7 @@ def test_a_server_that_works_on_two_commands_at_once(monkeypatch):
         body[5] + body[6] + b"A6 OK\r\n",
     )
     source = ImapSource("x", lambda: client, only=[], exclude=[])
-    got = list(source.items(SourceFolder("INBOX", "INBOX"), lambda key: False))
+    got = list(source.items(SourceFolder("INBOX", "INBOX"), lambda *_: False))
     assert sorted((one.key, one.data) for one in got) == [(str(uid), b"ab%d" % uid) for uid in range(1, 7)]
 
 
@@ -386,5 +387,5 @@ def test_a_server_that_goes_in_mid_fetch_is_asked_again(monkeypatch):
         signed_in(1, b"A2 OK\r\n", 1, listing + b"A3 OK\r\n", 1, two + b"A4 OK\r\n")[1],
     ]
     source = ImapSource("x", lambda: clients.pop(0), only=[], exclude=[])
-    got = list(source.items(SourceFolder("INBOX", "INBOX"), lambda key: False))
+    got = list(source.items(SourceFolder("INBOX", "INBOX"), lambda *_: False))
     assert [(item.key, item.data) for item in got] == [("5", b"abc"), ("6", b"xyz")]

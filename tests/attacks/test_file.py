@@ -93,7 +93,7 @@ def everything(source) -> tuple[list[Item], list[Unread | Skipped]]:
     refused: list[Unread | Skipped] = []
     for folder in source.folders():
         if isinstance(folder, SourceFolder):
-            for one in source.items(folder, lambda key: False):
+            for one in source.items(folder, lambda *_: False):
                 (items if isinstance(one, Item) else refused).append(one)
         else:
             refused.append(folder)

@@ -39,17 +39,21 @@ class Dovecot:
 
     def client(self) -> Client:
         """A connection of its own, signed in."""
+        return Client.over(self.connection("imap"))
+
+    def connection(self, service: str) -> socket.socket:
+        """To a process of its own of the service (imap, pop3), signed in."""
         ours, theirs = socket.socketpair()
         libraries = [ROOT / "usr/lib/x86_64-linux-gnu", ROOT / "usr/lib", ROOT / "usr/lib/dovecot"]
         who = {"user": UID, "group": UID, "extra_groups": []} if os.geteuid() == 0 else {}
-        command = [f"{ROOT}/usr/bin/doveconf", "-c", f"{self.folder}/dovecot.conf", "-f", "service=imap", "-m", "imap",
-                   "-e", f"{ROOT}/usr/lib/dovecot/imap"]  # fmt: skip
+        command = [f"{ROOT}/usr/bin/doveconf", "-c", f"{self.folder}/dovecot.conf", "-f", f"service={service}",
+                   "-m", service, "-e", f"{ROOT}/usr/lib/dovecot/{service}"]  # fmt: skip
         environment = {"LD_LIBRARY_PATH": ":".join(map(str, libraries)), "USER": "alice", "HOME": str(self.folder)}
         with theirs:
             self._processes.append(
                 subprocess.Popen(command, stdin=theirs, stdout=theirs, env=environment, cwd="/", **who)
             )
-        return Client.over(ours)
+        return ours
 
     def close(self) -> None:
         """End it and remove its folder."""

@@ -11,6 +11,7 @@ from atoll.mailbox.change_log import Told
 from atoll.mailbox.check import faults
 from atoll.mailbox.export import Importer, Piece, export
 from atoll.mailbox.tokens import FolderToken, MailboxToken, decode_folder, decode_mailbox, encode
+from atoll.mailbox.uidls import PUT_UIDL
 from tests.mailbox.kit import ALICES, T0
 from tests.postgres import chosen_engine
 
@@ -157,6 +158,7 @@ def test_a_mailbox_moves_with_its_clients(world: World) -> None:
             while not client.step(world.access, 10, lose=False):
                 pass
         world.imap[0].sync(world.access, "INBOX")
+        world.run(world.store.database("db1").submit(lambda tx: tx.run(PUT_UIDL, (tx.mailbox(ALICES).mid, "old-1", 77))))
         importer = Importer(target.store.database("db1"), ALICES)
         for piece in world.run(_collect(world, 0)):
             target.run(importer.take(piece))
@@ -175,6 +177,7 @@ def test_a_mailbox_moves_with_its_clients(world: World) -> None:
         fresh = target.access.folder("INBOX")
         new = {row.uid: row[:8] for row in target.access.rows(fresh, 1, 1 << 32, Want.HOT, 999)}
         assert new == old
+        assert target.run(target.access.uidls()) == {77: "old-1"}
         assert faults(target.store.database("db1").reader) == []
         target.imap[0] = world.imap[0]
         target.paged, target.ids, target.model, target.made = world.paged, world.ids, world.model, 500

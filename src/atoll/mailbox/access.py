@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.model import MailboxInfo, Quota
-from atoll.mailbox import blobs, change_log, folders, items, reading, recover, tokens
+from atoll.mailbox import blobs, change_log, folders, items, reading, recover, tokens, uidls
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError, no_folder, no_right, unavailable
 from atoll.mailbox.ingest import ingest
@@ -42,7 +42,7 @@ from atoll.mailbox.model import (
     Want,
     WellKnown,
 )
-from atoll.mailbox.place import read_sort_keys
+from atoll.mailbox.place import sort_row
 from atoll.mailbox.query import Query, tag_of
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.run import Plan
@@ -314,9 +314,15 @@ class Access:
         quota = await self._limits()
         may, may_keywords = self._may_flags(view, folder.fid)
         ready = [items.Fresh(await self._prepared(message), message.received, int(message.flags) & may,
-                             message.keywords if may_keywords else frozenset(), message.email) for message in messages]
+                             message.keywords if may_keywords else frozenset(), message.email, message.uidl)
+                 for message in messages]
         return await self._database.submit(items.append(self.mailbox, folder.fid, ready, quota,
                                                         self._database.recent))
+
+    async def uidls(self) -> dict[int, str]:
+        """id -> unique id of POP3, of the messages that brought one from another server. Owner only."""
+        self._owner_only()
+        return await uidls.kept_uidls(self._database, self._view().mid)
 
     async def _prepared(self, message: NewMessage) -> blobs.Prepared:
         if message.held is None:
@@ -403,7 +409,7 @@ class Access:
             while True:
                 found = reading.sort_records(self._database.reader, folder.fid, first, last, SORT_SLICE)
                 if found:
-                    yield [_sort_row(record) for record in found if record[0] in uids]
+                    yield [sort_row(record) for record in found if record[0] in uids]
                 if len(found) < SORT_SLICE:
                     break
                 first = found[-1][0] + 1
@@ -491,10 +497,3 @@ def _token(decode: Callable[[str, bytes], T], text: str, view: MailboxMemory) ->
 def _ignore(future: asyncio.Future[None]) -> None:
     if not future.cancelled():
         future.exception()
-
-
-def _sort_row(record: tuple[object, ...]) -> SortRow:
-    uid, received, size, packed = record
-    base, from_, to, cc, sent, message_id, references, _, _, reply = read_sort_keys(packed)  # type: ignore[arg-type]
-    return SortRow((uid, received, size, base, from_, to, cc, received if sent is None else sent, message_id,
-                    references, reply))

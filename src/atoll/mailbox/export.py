@@ -23,6 +23,7 @@ from atoll.mailbox.folders import INSERT_FOLDER
 from atoll.mailbox.memory import FOLDER_COLUMNS, MAILBOX_COLUMNS, MailboxMemory
 from atoll.mailbox.model import MailboxState
 from atoll.mailbox.tx import INSERT_BLOB, PUT_GRANT, Tx
+from atoll.mailbox.uidls import PUT_UIDL
 from atoll.sql.engine import Record
 
 BATCH = 50
@@ -38,15 +39,17 @@ LARGE = {
     "conversation": "SELECT conv, cn, items, last_received FROM conversation WHERE mid = ? AND conv > ? ORDER BY conv"
                     " LIMIT 500",
     "thread": "SELECT hash, conv FROM thread_key WHERE mid = ? AND hash > ? ORDER BY hash LIMIT 500",
+    "uidl": "SELECT uidl, id FROM uidl WHERE mid = ? AND uidl > ? ORDER BY uidl LIMIT 500",
     "key": "SELECT k.key, f.fno, k.uid, k.id, k.at FROM delivery_key k JOIN folder f ON f.fid = k.fid WHERE k.mid = ?"
            " AND k.key > ? ORDER BY k.key LIMIT 500",
 }
-FIRST = {"conversation": -1, "thread": -(1 << 63), "key": b""}
+FIRST = {"conversation": -1, "thread": -(1 << 63), "uidl": "", "key": b""}
 PUT = {
     "epoch": "INSERT INTO mailbox_epoch (mid, epoch, fork_cn) VALUES (?, ?, ?) ON CONFLICT (mid, epoch) DO NOTHING",
     "keyword": "INSERT INTO keyword (mid, no, name, colour) VALUES (?, ?, ?, ?) ON CONFLICT (mid, no) DO NOTHING",
     "subscription": "INSERT INTO subscription (mid, who, name) VALUES (?, ?, ?)"
                     " ON CONFLICT (mid, who, name) DO NOTHING",
+    "uidl": PUT_UIDL,
     "conversation": "INSERT INTO conversation (mid, conv, cn, items, last_received) VALUES (?, ?, ?, ?, ?)"
                     " ON CONFLICT (mid, conv) DO UPDATE SET cn = excluded.cn, items = excluded.items,"
                     " last_received = excluded.last_received",

@@ -23,6 +23,7 @@ from atoll.mailbox.place import Threads, check_room, check_uids, keyword_numbers
 from atoll.mailbox.query import email_parts, tag_of
 from atoll.mailbox.reading import SELECT_RANGE, seen_rows, spans
 from atoll.mailbox.tx import INSERT_TOMB, PUT_SEEN, SWEEP, Tx
+from atoll.mailbox.uidls import PUT_UIDL
 from atoll.mailbox.uidset import UidSet
 from atoll.sql.engine import Record
 
@@ -77,13 +78,14 @@ def slices(tx: Tx, fid: int, uids: UidSet, uidnext: int) -> Iterator[list[Record
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A message to append. email: the EMAILID that it keeps."""
+    """A message to append. email: the EMAILID that it keeps; uidl: the unique id of POP3 or ""."""
 
     prepared: Prepared
     received: int
     flags: int
     keywords: frozenset[str]
     email: str = ""
+    uidl: str = ""
 
 
 def append(guid: MailboxId, fid: int, messages: list[Fresh], quota: Quota,
@@ -104,6 +106,8 @@ def append(guid: MailboxId, fid: int, messages: list[Fresh], quota: Quota,
             if email is not None:
                 number, home = email
                 tx.add(SET_EMAIL, (number, None if home == tag_of(guid) else home, fid, uid))
+            if one.uidl:
+                tx.run(PUT_UIDL, (mailbox.mid, one.uidl, id_))
             done.append(Placed(uid, id_))
             if at % SLICE == 0:
                 tx.write_out()

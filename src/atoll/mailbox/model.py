@@ -203,7 +203,7 @@ class NewMessage:
     """One message to append.
 
     email: the EMAILID that it keeps [RFC 8474 §5.1]. held: (number, octets) of the content, when it is in the same
-    database already; content.data is not looked at then.
+    database already; content.data is not looked at then. uidl: the unique id that another POP3 server gave it.
     """
 
     content: Content
@@ -212,6 +212,7 @@ class NewMessage:
     keywords: frozenset[str] = frozenset()
     email: str = ""
     held: tuple[int, int] | None = None
+    uidl: str = ""
 
 
 @dataclass(frozen=True, slots=True)

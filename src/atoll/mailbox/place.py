@@ -19,7 +19,7 @@ from atoll.directory.client.model import Quota
 from atoll.mailbox.blobs import Prepared, RecentDigests, put
 from atoll.mailbox.errors import StoreCode, StoreError
 from atoll.mailbox.memory import FolderState, MailboxMemory, pack
-from atoll.mailbox.model import Flag
+from atoll.mailbox.model import Flag, SortRow
 from atoll.mailbox.tx import INSERT_ITEM, INSERT_META, INSERT_THREAD, PUT_CONVERSATION, Tx
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ def sort_keys(scanned: Scanned) -> bytes:
 def read_sort_keys(packed: bytes) -> SortKeys:
     """(subject_base, from, to, cc, sent, message_id, references, header_size, has_attachment, is_reply)."""
     return _decode_sort(packed)
+
+
+def sort_row(record: tuple[object, ...]) -> SortRow:
+    """Of (uid, received, size, item_meta.sort)."""
+    uid, received, size, packed = record
+    base, from_, to, cc, sent, message_id, references, _, _, reply = read_sort_keys(packed)  # type: ignore[arg-type]
+    return SortRow((uid, received, size, base, from_, to, cc, received if sent is None else sent, message_id,
+                    references, reply))
 
 
 def thread_hash(message_id: bytes) -> int:

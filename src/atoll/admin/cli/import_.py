@@ -36,6 +36,7 @@ class Result(msgspec.Struct):
     messages: int
     octets: int
     already: int
+    reflagged: int
     mended: int
     seconds: float
     failed: list[Failure]
@@ -93,26 +94,37 @@ def _into(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--folder", "only", multiple=True, help="Only this folder (may be repeated).")
 @click.option("--exclude", multiple=True, help="Not this folder (may be repeated).")
 @click.option("--all-mail", is_flag=True, help="Also a folder that shows all mail again (Gmail's).")
+@click.option("--pop3", "pop3_url", default="", metavar="URL",
+              help="The same server's POP3 (pop3s://host): programs that leave mail there fetch nothing twice.")
 @click.option("--into", default="", help="Put everything under this folder.")
 @click.option("--jobs", default=4, show_default=True, type=click.IntRange(1, 64), help="Mailboxes at the same time.")
 @common
 def imap(url: str, to: str, table: Any, password_stdin: bool, master: str, ca: str | None, no_verify: bool,
-         insecure: bool, only: tuple[str, ...], exclude: tuple[str, ...], all_mail: bool, into: str,
-         jobs: int) -> None:  # fmt: skip
+         insecure: bool, only: tuple[str, ...], exclude: tuple[str, ...], all_mail: bool, pop3_url: str,
+         into: str, jobs: int) -> None:  # fmt: skip
     """Pull mailboxes from an IMAP server: all folders, flags, dates. Resumable and incremental.
 
-    Example: atoll import imaps://alice@old.example.org --to alice@example.org --password-stdin
+    Run again, it brings what is new, and flags that changed there change here too.
+
+    \b
+    Examples:
+      atoll import imaps://alice@old.example.org --to alice@example.org --password-stdin < secret
+      atoll import imaps://old.example.org --csv people.csv --jobs 8 --pop3 pop3s://old.example.org
     """
-    from atoll.admin.transfer.accounts import Account, read_accounts, server_of
+    from atoll.admin.transfer.accounts import Account, pop3_of, read_accounts, server_of
     from atoll.admin.transfer.imap_client import Client
+    from atoll.admin.transfer.pop3_client import sign_in
     from atoll.admin.transfer.sources.imap import ImapSource
 
     secret = read_secret(password_stdin)
     try:
         server, user = server_of(url, insecure=insecure, verify=not no_verify, ca_file=ca or "")
+        pop3 = pop3_of(pop3_url, server) if pop3_url else None
         accounts = read_accounts(table) if table else [Account(user, to, secret)]
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if pop3 is not None and master:
+        raise click.UsageError("--pop3 needs each user's own password, not --master")
     if not table and not (user and to):
         raise click.UsageError("give the user in the URL and --to, or --csv")
     if not table and not password_stdin:
@@ -129,7 +141,8 @@ def imap(url: str, to: str, table: Any, password_stdin: bool, master: str, ca: s
             return client
 
         name = f"imap:{account.user}@{server.host}:{server.port}"
-        return ImapSource(name, connect, only=list(only), exclude=list(exclude), all_mail=all_mail)
+        ids = None if pop3 is None else partial(sign_in, pop3, account.user, account.password or secret)
+        return ImapSource(name, connect, only=list(only), exclude=list(exclude), all_mail=all_mail, pop3=ids)
 
     _run([(f"{one.user} to {one.to}", one.to, partial(source, one)) for one in accounts], into, jobs)
 
@@ -227,8 +240,8 @@ def _one(data: Path, title: str, to: str, opens: Callable[[], Any], into: str, l
         error, code = str(failed) or type(failed).__name__, "temporary"
     if not code and report.failed:
         code = "refused"
-    return Result(title, to, report.folders, report.messages, report.octets, report.already, report.mended,
-                  round(report.seconds, 3), [Failure(*one) for one in report.failed],
+    return Result(title, to, report.folders, report.messages, report.octets, report.already, report.reflagged,
+                  report.mended, round(report.seconds, 3), [Failure(*one) for one in report.failed],
                   [Failure(*one) for one in report.skipped], error), code  # fmt: skip
 
 
@@ -257,6 +270,8 @@ def _tell(results: Results) -> None:
         rate = one.messages / one.seconds if one.seconds else 0
         click.echo(printable(f"{one.source}: {one.messages} messages in {one.folders} folders, {one.octets >> 20} MiB, "
                              f"{one.seconds:.1f} s ({rate:,.0f}/s); {one.already} were there already"))  # fmt: skip
+        if one.reflagged:
+            click.echo(f"  flags followed in {one.reflagged} messages")
         if one.mended:
             click.echo(f"  line ends mended in {one.mended} messages")
         for failure in one.failed[:SHOWN]:

@@ -44,6 +44,18 @@ def server_of(url: str, *, insecure: bool = False, verify: bool = True, ca_file:
     return Server(parts.hostname, port, security, verify, ca_file), user
 
 
+def pop3_of(url: str, like: Server) -> Server:
+    """The POP3 of the same mailboxes: pop3://host[:port] (STLS) or pop3s://host[:port] (TLS); trust as for IMAP."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("pop3", "pop3s") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("give the old server's POP3 as pop3://host or pop3s://host")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("nothing may follow the host of --pop3")
+    security = "tls" if parts.scheme == "pop3s" else "none" if like.security == "none" else "starttls"
+    port = parts.port or (995 if parts.scheme == "pop3s" else 110)
+    return Server(parts.hostname, port, security, like.verify, like.ca_file)
+
+
 def _rows(file: TextIO) -> Iterator[list[str]]:
     reader = csv.reader(file, skipinitialspace=True)
     try:

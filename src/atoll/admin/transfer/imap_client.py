@@ -276,5 +276,20 @@ def uid_set(uids: list[int]) -> bytes:
     return ",".join(f"{first}:{last}" if last > first else str(first) for first, last in out).encode("ascii")
 
 
+MAX_NUMBERS = 1_000_000
+
+
+def numbers_of(text: bytes) -> list[int]:
+    """The numbers of a sequence set of a server, in its order; [] for what is none."""
+    found: list[int] = []
+    for part in text.split(b","):
+        first, _, last = part.partition(b":")
+        last = last or first
+        if not first.isdigit() or not last.isdigit() or int(last) - int(first) + len(found) > MAX_NUMBERS:
+            return []
+        found.extend(range(int(first), int(last) + 1))
+    return found
+
+
 def _text(response: Response) -> str:
     return response.text.decode("utf-8", "replace")[:300]

@@ -10,6 +10,7 @@ Fails  ImapError when the mailbox takes nothing more (OVERQUOTA); OSError when i
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from atoll.admin.transfer.files import MAX_MESSAGE
 from atoll.admin.transfer.imap_client import ImapError
 from atoll.admin.transfer.message import Item, Unread, crlf
 from atoll.admin.transfer.sources import Skipped, Source, SourceFolder
-from atoll.admin.transfer.state import Intent, State
+from atoll.admin.transfer.state import Intent, Known, State
 from atoll.admin.transfer.target import Mailbox
 
 BATCH = 200
@@ -45,6 +46,8 @@ class Report:
     messages: int = 0
     octets: int = 0
     already: int = 0
+    reflagged: int = 0
+    """Messages of earlier runs whose flags changed at the source."""
     mended: int = 0
     """Messages whose line ends were made CRLF."""
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Importer:
         self._progress = progress
         self._batch: list[Item] = []
         self._octets = 0
+        self._changed: dict[str, tuple[Known, str]] = {}
 
     def run(self, into: str = "") -> Report:
         """Bring everything in. into: a folder of the mailbox under which all of it is put."""
@@ -88,8 +92,9 @@ class Importer:
         pending = self._state.pending
         if pending is None:
             return
-        if self._mailbox.arrived(pending):
-            self._state.done(pending.folder, pending.generation, pending.keys)
+        uids = self._mailbox.arrived(pending)
+        if uids is not None:
+            self._state.done(pending, uids)
         else:
             self._state.dropped()
 
@@ -102,12 +107,15 @@ class Importer:
             return
         self.report.folders += 1
 
-        def known(key: str) -> bool:
-            there = self._state.has(folder.name, folder.generation, key)
-            if there:
-                self.report.already += 1
-                self._progress.add(1, 0)
-            return there
+        def known(key: str, flags: tuple[str, ...] | None) -> bool:
+            there = self._state.known(folder.name, folder.generation, key)
+            if there is None:
+                return False
+            self.report.already += 1
+            self._progress.add(1, 0)
+            if there.uid and flags is not None and there.flags != (now := " ".join(sorted(flags))):
+                self._changed[key] = (there, now)
+            return True
 
         for item in self._source.items(folder, known):
             if isinstance(item, Unread):
@@ -116,6 +124,46 @@ class Importer:
                 continue
             self._add(folder, path, item)
         self._flush(folder, path)
+        self._follow(folder)
+
+    def _follow(self, folder: SourceFolder) -> None:
+        """Flags that changed at the source change here; what was changed here only stays."""
+        changed, self._changed = self._changed, {}
+        groups: dict[tuple[str, int, str, str], list[tuple[str, Known]]] = {}
+        for key, (there, now) in changed.items():
+            groups.setdefault((there.target, there.uidvalidity, there.flags, now), []).append((key, there))
+        for (path, validity, before, now), messages in groups.items():
+            add, remove = set(now.split()) - set(before.split()), set(before.split()) - set(now.split())
+            uids = sorted(there.uid for _, there in messages)
+            try:
+                if not self._again(lambda path=path, validity=validity, uids=uids, add=add, remove=remove: (  # type: ignore[misc]
+                        self._flags(path, validity, uids, sorted(add), sorted(remove)))):
+                    continue
+            except ImapError as error:
+                self.report.skipped.append((path, f"flags do not follow: {error}"))
+                continue
+            self._state.flagged(folder.name, folder.generation, [(key, now) for key, _ in messages])
+            self.report.reflagged += len(messages)
+
+    def _flags(self, path: str, validity: int, uids: list[int], add: list[str], remove: list[str]) -> bool:
+        """False: the folder that they came into is not there any more."""
+        if self._mailbox.status(path)[0] != validity:
+            return False
+        self._mailbox.flags(path, uids, add, remove)
+        return True
+
+    def _again(self, work: Callable[[], bool]) -> bool:
+        """Something that may be repeated, over lost connections."""
+        for attempt in range(TRIES + 1):
+            try:
+                if attempt:
+                    self._mailbox.reconnect()
+                return work()
+            except OSError:
+                if attempt == TRIES:
+                    raise
+                time.sleep(min(0.5 * 2**attempt, 10))
+        raise AssertionError
 
     def _add(self, folder: SourceFolder, path: str, item: Item) -> None:
         data, mended = crlf(item.data)
@@ -170,25 +218,22 @@ class Importer:
     def _store(self, folder: SourceFolder, path: str, batch: list[Item]) -> None:
         """Committed when it returns; ImapError: refused, nothing of it is there."""
         keys = [item.key for item in batch]
+        flags = [" ".join(sorted(item.flags)) for item in batch]
+        uids: list[int] = []
         for attempt in range(TRIES + 1):
             try:
                 if attempt:
                     self._mailbox.reconnect()
-                    if self._state.pending is not None and self._mailbox.arrived(self._state.pending):
-                        break
+                    if self._state.pending is not None:
+                        arrived = self._mailbox.arrived(self._state.pending)
+                        if arrived is not None:
+                            intent, uids = self._state.pending, arrived
+                            break
                 validity, following = self._mailbox.status(path)
-                self._state.intend(
-                    Intent(
-                        folder.name,
-                        folder.generation,
-                        keys,
-                        path,
-                        validity,
-                        following,
-                        [len(item.data) for item in batch],
-                    )
-                )
-                self._mailbox.append(path, batch)
+                intent = Intent(folder.name, folder.generation, keys, path, validity, following,
+                                [len(item.data) for item in batch], flags)
+                self._state.intend(intent)
+                uids = self._mailbox.append(path, batch)
                 break
             except ImapError:
                 self._state.dropped()
@@ -197,7 +242,7 @@ class Importer:
                 if attempt == TRIES:
                     raise
                 time.sleep(min(0.5 * 2**attempt, 10))
-        self._state.done(folder.name, folder.generation, keys)
+        self._state.done(intent, uids)
 
 
 def checked_into(into: str) -> str:

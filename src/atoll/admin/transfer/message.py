@@ -23,13 +23,17 @@ MAILDIR_LETTERS = {
     "P": "$Forwarded",
 }
 _KEYWORD = re.compile(r"[!#$&'+\-.0-9:;=?@A-Z^_`a-z|~]{1,64}\Z")
+_UIDL = re.compile(r"[!-~]{1,70}\Z")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DATE = re.compile(rb"[ \d]\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d [+-]\d{4}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A message to store. key: its name at the source, for the state file; where: for the report."""
+    """A message to store. key: its name at the source, for the state file; where: for the report.
+
+    uidl: the unique id that the source's POP3 server gave it; "": none is known.
+    """
 
     key: str
     where: str
@@ -37,6 +41,7 @@ class Item:
     flags: tuple[str, ...]
     date: bytes
     """date-time without quotes; b"" when unknown."""
+    uidl: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,11 @@ def flags_of(names: list[str]) -> tuple[str, ...]:
         elif not name.startswith("\\") and _KEYWORD.match(name):
             kept[name] = None
     return tuple(kept)[:100]
+
+
+def checked_uidl(text: str) -> str:
+    """A unique id if POP3 can show it [RFC 1939 §7], else ""."""
+    return text if _UIDL.match(text) else ""
 
 
 def date_time(seconds: float) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from atoll.admin import ops
 from atoll.admin.transfer import names
-from atoll.admin.transfer.imap_client import Client, ImapError, fetched, pairs_of, uid_set
+from atoll.admin.transfer.imap_client import Client, ImapError, fetched, numbers_of, pairs_of, uid_set
 from atoll.admin.transfer.message import Item, flags_of
 from atoll.admin.transfer.responses import Value
 from atoll.admin.transfer.state import Intent
@@ -24,6 +24,7 @@ from atoll.runtime.paths import RunPaths
 from atoll.runtime.rpc import RpcClient
 
 READ_GROUP = 200
+FLAG_GROUP = 5000
 
 
 def island_client(data: Path, address: str) -> Client:
@@ -102,33 +103,48 @@ class Mailbox:
         validity, following = numbers.get(b"UIDVALIDITY"), numbers.get(b"UIDNEXT")
         return (validity if isinstance(validity, int) else 0), (following if isinstance(following, int) else 1)
 
-    def append(self, path: str, items: list[Item]) -> None:
-        """Store them, all or none; they are durable when this returns."""
+    def append(self, path: str, items: list[Item]) -> list[int]:
+        """Store them, all or none; they are durable when this returns. Their uids."""
 
         def pieces() -> Iterator[bytes]:
             for item in items:
                 flags = " ".join(item.flags).encode("ascii")
                 date = b'"%b" ' % item.date if item.date else b""
                 binary = b"~" if b"\0" in item.data else b""
-                yield b" (%b) %b%b{%d+}\r\n" % (flags, date, binary, len(item.data))
+                uidl = b'ATOLL.UIDL "%b" ' % _quoted(item.uidl) if item.uidl and path == "INBOX" else b""
+                yield b" (%b) %b%b%b{%d+}\r\n" % (flags, date, uidl, binary, len(item.data))
                 yield item.data
 
-        self._client.append(names.to_wire(path), pieces)
+        words = self._client.append(names.to_wire(path), pieces).code_words
+        return numbers_of(words[2]) if len(words) == 3 and words[0].upper() == b"APPENDUID" else []
 
-    def arrived(self, intent: Intent) -> bool:
-        """Did a batch arrive whose answer was lost? All or none of it: its sizes stand in a row, or nowhere."""
+    def flags(self, path: str, uids: list[int], add: list[str], remove: list[str]) -> None:
+        """Change flags of messages; those that are gone are passed over."""
+        self._client.run(b"SELECT " + names.to_wire(path))
+        for at in range(0, len(uids), FLAG_GROUP):
+            for sign, flags in ((b"+", add), (b"-", remove)):
+                if flags:
+                    self._client.run(b"UID STORE %b %bFLAGS.SILENT (%b)" % (
+                        uid_set(uids[at:at + FLAG_GROUP]), sign, " ".join(flags).encode("ascii")))
+        self._client.run(b"UNSELECT")
+
+    def arrived(self, intent: Intent) -> list[int] | None:
+        """Did a batch arrive whose answer was lost? All or none of it: its sizes stand in a row, or nowhere (None)."""
         validity, following = self.status(intent.target)
         if validity != intent.uidvalidity or following <= intent.uidnext:
-            return False
+            return None
         self._client.run(b"EXAMINE " + names.to_wire(intent.target))
         sizes: list[int] = []
+        uids: list[int] = []
         for response in self._client.run(b"UID FETCH %d:* (UID RFC822.SIZE)" % intent.uidnext):
             pairs = fetched(response) or {}
             uid, size = pairs.get(b"UID"), pairs.get(b"RFC822.SIZE")
             if isinstance(uid, int) and isinstance(size, int) and uid >= intent.uidnext:
                 sizes.append(size)
+                uids.append(uid)
         count = len(intent.sizes)
-        return any(sizes[at : at + count] == intent.sizes for at in range(len(sizes) - count + 1))
+        return next((uids[at : at + count] for at in range(len(sizes) - count + 1)
+                     if sizes[at : at + count] == intent.sizes), None)
 
     def read(self, path: str) -> Iterator[Item]:
         """All messages of a folder, in order, the next group being fetched while one is handed out."""
@@ -155,6 +171,10 @@ class Mailbox:
                 number = dict(pairs_of(response.values[-1])).get(b"MESSAGES")
                 return number if isinstance(number, int) else 0
         return 0
+
+
+def _quoted(text: str) -> bytes:
+    return text.encode("ascii").replace(b"\\", b"\\\\").replace(b'"', b'\\"')
 
 
 def _ask(uids: list[int]) -> bytes:

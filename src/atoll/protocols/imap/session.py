@@ -446,6 +446,11 @@ class Session(asyncio.Protocol):
         assert self.selected is not None
         return self.selected
 
+    @property
+    def administers(self) -> bool:
+        """Was it opened with a token that an operator's command asked for?"""
+        return self.claims is not None and self.claims.mth == "admin"
+
     def sign_in(self, token: bytes) -> Claims:
         """The claims of a token that is good here and now, for the process at the other end; No."""
         try:

@@ -114,13 +114,15 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of APPEND. at: milliseconds since 1970, None for now. email: the EMAILID that it keeps (across)."""
+    """One message of APPEND. at: milliseconds since 1970, None for now. email: the EMAILID that it keeps (across);
+    uidl: what an import says of POP3, else ""."""
 
     data: bytes
     flags: tuple[str, ...] = ()
     at: int | None = None
     binary: bool = False
     email: str = ""
+    uidl: str = ""
 
 
 @dataclass(frozen=True, slots=True)

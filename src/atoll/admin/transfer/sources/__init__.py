@@ -33,6 +33,10 @@ class Skipped:
     reason: str
 
 
+Known = Callable[[str, tuple[str, ...] | None], bool]
+"""known(key, flags): did this message come already? flags: those that it has now, None where they cannot change."""
+
+
 class Source(Protocol):
     """What the importer needs of a place that has mail."""
 
@@ -42,7 +46,7 @@ class Source(Protocol):
     def folders(self) -> list[SourceFolder | Skipped]:
         """All of them."""
 
-    def items(self, folder: SourceFolder, known: Callable[[str], bool]) -> Iterator[Item | Unread]:
+    def items(self, folder: SourceFolder, known: Known) -> Iterator[Item | Unread]:
         """Its messages, but for those whose key is known."""
 
     def close(self) -> None:

@@ -8,13 +8,13 @@ Fails  what cannot be read is Unread, one by one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from atoll.admin.transfer import names
 from atoll.admin.transfer.files import Folder, Refused
 from atoll.admin.transfer.message import Item, Unread, date_time
-from atoll.admin.transfer.sources import Skipped, SourceFolder
+from atoll.admin.transfer.sources import Known, Skipped, SourceFolder
 from atoll.formats.mime import header_end, parse_date
 from atoll.formats.mime.fields import parse_fields
 
@@ -66,7 +66,7 @@ class EmlSource:
             elif kind not in ("file", "folder"):
                 self._skipped.append(Skipped(str(base / name), kind))
 
-    def items(self, folder: SourceFolder, known: Callable[[str], bool]) -> Iterator[Item | Unread]:
+    def items(self, folder: SourceFolder, known: Known) -> Iterator[Item | Unread]:
         for path in self._files.get(folder.name, []):
             try:
                 with Folder.named(path.parent) as parent:
@@ -76,7 +76,7 @@ class EmlSource:
                 continue
             words = f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
             key = "e" + hashlib.blake2b(words.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-            if not known(key):
+            if not known(key, None):
                 yield Item(key, str(path), data, (), _date(data) or date_time(status.st_mtime))
 
 

@@ -13,14 +13,17 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atoll.admin.transfer import names
 from atoll.admin.transfer.files import MAX_MESSAGE
 from atoll.admin.transfer.imap_client import Client, ImapError, fetched, pairs_of, uid_set
 from atoll.admin.transfer.message import Item, Unread, checked_date, flags_of
+from atoll.admin.transfer.pop3_client import Pop3Ids
 from atoll.admin.transfer.responses import Value
-from atoll.admin.transfer.sources import Skipped, SourceFolder
+from atoll.admin.transfer.sources import Known, Skipped, SourceFolder
+from atoll.admin.transfer.uidls import ByHead, by_place
+from atoll.formats.mime import header_end
 
 GROUP = 200
 GROUP_OCTETS = 8 * 1024 * 1024
@@ -39,10 +42,14 @@ class _Group:
 
 
 class ImapSource:
-    """connect: a fresh, signed-in connection. all_mail: take \\All too (its messages are in other folders as well)."""
+    """connect: a fresh, signed-in connection. all_mail: take \\All too (its messages are in other folders as well).
+
+    pop3: opens the same mailbox by POP3, whose unique ids are kept.
+    """
 
     def __init__(
-        self, name: str, connect: Callable[[], Client], *, only: list[str], exclude: list[str], all_mail: bool = False
+        self, name: str, connect: Callable[[], Client], *, only: list[str], exclude: list[str], all_mail: bool = False,
+        pop3: Callable[[], Pop3Ids] | None = None,
     ) -> None:
         self.name = name
         self._connect = connect
@@ -50,6 +57,7 @@ class ImapSource:
         self._only = {path.casefold() for path in only}
         self._exclude = {path.casefold() for path in exclude}
         self._all_mail = all_mail
+        self._pop3 = pop3
 
     def close(self) -> None:
         self._client.close()
@@ -122,11 +130,11 @@ class ImapSource:
 
     # messages
 
-    def items(self, folder: SourceFolder, known: Callable[[str], bool]) -> Iterator[Item | Unread]:
+    def items(self, folder: SourceFolder, known: Known) -> Iterator[Item | Unread]:
         given: set[str] = set()
         for attempt in range(TRIES + 1):
             try:
-                for item in self._items(folder, lambda key: key in given or known(key)):
+                for item in self._items(folder, lambda key, flags: key in given or known(key, flags)):
                     given.add(item.key)
                     yield item
                 return
@@ -141,13 +149,17 @@ class ImapSource:
             self._client.close()
         self._client = self._connect()
 
-    def _items(self, folder: SourceFolder, known: Callable[[str], bool]) -> Iterator[Item | Unread]:
+    def _items(self, folder: SourceFolder, known: Known) -> Iterator[Item | Unread]:
         self._client.run(b"EXAMINE " + _name(folder.name.encode("latin-1")))
         sizes: dict[int, int] = {}
-        for uid, pairs in self._fetch(self._client.start(b"UID FETCH 1:* (UID RFC822.SIZE)")):
-            size = pairs.get(b"RFC822.SIZE")
-            if not known(str(uid)):
-                sizes[uid] = size if isinstance(size, int) else 0
+        everything: list[tuple[int, int]] = []
+        for uid, pairs in self._fetch(self._client.start(b"UID FETCH 1:* (UID FLAGS RFC822.SIZE)")):
+            said = pairs.get(b"RFC822.SIZE")
+            size = said if isinstance(said, int) else 0
+            everything.append((uid, size))
+            if not known(str(uid), _flags(pairs)):
+                sizes[uid] = size
+        uidl_of = self._uidls(everything) if sizes and folder.path == "INBOX" else _no_uidl
         for uid in [uid for uid, size in sizes.items() if size > MAX_MESSAGE]:
             del sizes[uid]
             yield Unread(str(uid), f"{folder.path}/{uid}", f"larger than {MAX_MESSAGE >> 20} MiB")
@@ -160,7 +172,8 @@ class ImapSource:
                 under_way.append(_Group(self._client.start(_ask(uids)), set(uids), len(uids) == 1))
             reason = "the server gave no content"
             try:
-                yield from self._arriving(folder, under_way)
+                for item in self._arriving(folder, under_way):
+                    yield replace(item, uidl=uidl_of(item))
             except ImapError as error:
                 reason = f"the server refuses it: {error}"
             group = under_way.popleft()
@@ -169,6 +182,20 @@ class ImapSource:
             else:
                 for uid in group.missing:
                     yield Unread(str(uid), f"{folder.path}/{uid}", reason)
+
+    def _uidls(self, everything: list[tuple[int, int]]) -> Callable[[Item], str]:
+        """Which unique id the old server's POP3 shows for a message of its INBOX."""
+        if self._pop3 is None:
+            return _no_uidl
+        ids = self._pop3()
+        try:
+            placed = by_place(ids.pairs(), sorted(everything))
+            if placed is not None:
+                return lambda item: placed.get(int(item.key), "")
+            heads = ByHead(ids.heads())
+            return lambda item: heads.take(item.data[:header_end(item.data)])
+        finally:
+            ids.close()
 
     def _arriving(self, folder: SourceFolder, under_way: deque[_Group]) -> Iterator[Item]:
         """What comes until the first group is answered; servers that work on both at once mix them."""
@@ -191,16 +218,24 @@ def _item(folder: SourceFolder, uid: int, pairs: dict[bytes, Value]) -> Item | N
     data = pairs.get(b"BODY[]")
     if not isinstance(data, bytes) or not data:
         return None
-    flags = pairs.get(b"FLAGS")
-    named = [_bytes(flag).decode("ascii", "replace") for flag in flags] if isinstance(flags, list) else []
     date = pairs.get(b"INTERNALDATE")
     return Item(
         str(uid),
         f"{folder.path}/{uid}",
         bytes(data),
-        flags_of(named),
+        _flags(pairs),
         checked_date(bytes(date)) if isinstance(date, bytes) else b"",
     )
+
+
+def _flags(pairs: dict[bytes, Value]) -> tuple[str, ...]:
+    flags = pairs.get(b"FLAGS")
+    named = [_bytes(flag).decode("ascii", "replace") for flag in flags] if isinstance(flags, list) else []
+    return flags_of(named)
+
+
+def _no_uidl(item: Item) -> str:
+    return ""
 
 
 def _bytes(value: Value) -> bytes:

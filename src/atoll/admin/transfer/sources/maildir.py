@@ -2,7 +2,7 @@
 
 In     a directory. Names and files in it are nobody's word: see files.
 Out    INBOX and folders; flags of the info part, keywords of Dovecot's dovecot-keywords, file times as dates.
-       Key: the file name without its info part.
+       Key: the file name without its info part. Unique ids of POP3 from dovecot-uidlist.
 Spec   Maildir (cr.yp.to/proto/maildir.html), Maildir++ (folders ".A.B").
 Fails  what cannot be read is Unread or Skipped, one by one.
 """
@@ -10,15 +10,17 @@ Fails  what cannot be read is Unread or Skipped, one by one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from atoll.admin.transfer import names
 from atoll.admin.transfer.files import Folder, Refused
 from atoll.admin.transfer.message import MAILDIR_LETTERS, Item, Unread, date_time, flags_of
-from atoll.admin.transfer.sources import Skipped, SourceFolder
+from atoll.admin.transfer.sources import Known, Skipped, SourceFolder
+from atoll.admin.transfer.uidls import read_uidlist
 
 MAX_LEVELS = 20
+MAX_UIDLIST = 256 << 20
 _INFO = re.compile(r"[:;!]2,([A-Za-z,]*)\Z")
 _PARTS = ("cur", "new")
 
@@ -74,32 +76,46 @@ class MaildirSource:
         path = "/".join(parts) or "INBOX"
         return "INBOX" if path.upper() == "INBOX" else path
 
-    def items(self, folder: SourceFolder, known: Callable[[str], bool]) -> Iterator[Item | Unread]:
+    def items(self, folder: SourceFolder, known: Known) -> Iterator[Item | Unread]:
         opened = [self._root]
         try:
             for level in filter(None, folder.name.split("/")):
                 opened.append(opened[-1].folder(level))
             keywords = _keywords(opened[-1])
+            uidls = _uidls(opened[-1]) if folder.path == "INBOX" else {}
             for part in _PARTS:
                 for name in _part(opened[-1], part):
-                    key = _INFO.sub("", name)
-                    if not known(key):
-                        yield self._item(opened[-1], part, name, key, f"{folder.path}: {part}/{name}", keywords)
+                    key, flags = _INFO.sub("", name), _flags(name, keywords)
+                    if not known(key, flags):
+                        yield self._item(opened[-1], part, name, flags, f"{folder.path}: {part}/{name}",
+                                         uidls.get(key, ""))
         finally:
             for one in opened[1:]:
                 one.close()
 
     @staticmethod
-    def _item(folder: Folder, part: str, name: str, key: str, where: str, keywords: dict[str, str]) -> Item | Unread:
+    def _item(folder: Folder, part: str, name: str, flags: tuple[str, ...], where: str, uidl: str) -> Item | Unread:
+        key = _INFO.sub("", name)
         try:
             with folder.folder(part) as place:
                 data, status = place.read(name)
         except Refused as refused:
             return Unread(key, where, str(refused))
-        info = _INFO.search(name)
-        letters = info.group(1) if info else ""
-        named = [MAILDIR_LETTERS.get(letter) or keywords.get(letter, "") for letter in letters]
-        return Item(key, where, data, flags_of([flag for flag in named if flag]), date_time(status.st_mtime))
+        return Item(key, where, data, flags, date_time(status.st_mtime), uidl)
+
+
+def _flags(name: str, keywords: dict[str, str]) -> tuple[str, ...]:
+    info = _INFO.search(name)
+    named = [MAILDIR_LETTERS.get(letter) or keywords.get(letter, "") for letter in (info.group(1) if info else "")]
+    return flags_of([flag for flag in named if flag])
+
+
+def _uidls(folder: Folder) -> Mapping[str, str]:
+    """Unique ids of POP3 that Dovecot kept for these files."""
+    try:
+        return read_uidlist(folder.read("dovecot-uidlist", MAX_UIDLIST)[0].decode("utf-8", "replace"))
+    except Refused:
+        return {}
 
 
 def _part(folder: Folder, part: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 In     a file, or a directory with such files.
 Out    one folder a file; ">From " is unquoted as mboxrd has it; the date of the From_ line; flags of Status and
-       X-Status. Key: a digest of the message and how often it came before, so a grown file is read on.
+       X-Status. Key: a digest of the message without these and how often it came before, so a grown file is read on.
 Spec   RFC 4155; mboxrd (a line of ">"s and "From " loses one ">").
 Fails  a file that does not begin with "From " is Skipped; a message beyond the limit is Unread.
 """
@@ -13,15 +13,15 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from atoll.admin.transfer import names
 from atoll.admin.transfer.files import MAX_MESSAGE, Folder, Refused
-from atoll.admin.transfer.message import Item, Unread, date_time, flags_of
-from atoll.admin.transfer.sources import Skipped, SourceFolder
-from atoll.formats.mime import header_lines, parse_date
+from atoll.admin.transfer.message import Item, Unread, checked_uidl, date_time, flags_of
+from atoll.admin.transfer.sources import Known, Skipped, SourceFolder
+from atoll.formats.mime import header_end, header_lines, parse_date
 
 MAX_LEVELS = 20
 _LINE = 1024 * 1024
@@ -83,7 +83,7 @@ class MboxSource:
             own = "INBOX"
         found.append(SourceFolder(str(path), own, use=names.special_use([], own)))
 
-    def items(self, folder: SourceFolder, known: Callable[[str], bool]) -> Iterator[Item | Unread]:
+    def items(self, folder: SourceFolder, known: Known) -> Iterator[Item | Unread]:
         path = Path(folder.name)
         seen: Counter[str] = Counter()
         with Folder.named(path.parent) as parent:
@@ -98,11 +98,11 @@ class MboxSource:
                     if data is None:
                         yield Unread(f"at-{offset}", where, f"larger than {MAX_MESSAGE >> 20} MiB")
                         continue
-                    digest = hashlib.blake2b(data, digest_size=12).hexdigest()
+                    digest, flags, uidl = _status(data)
                     seen[digest] += 1
                     key = f"{digest}-{seen[digest]}"
-                    if not known(key):
-                        yield Item(key, where, data, _flags(data), _date(head) or date_time(status.st_mtime))
+                    if not known(key, flags):
+                        yield Item(key, where, data, flags, _date(head) or date_time(status.st_mtime), uidl)
 
 
 def split(file: BinaryIO, limit: int = MAX_MESSAGE) -> Iterator[tuple[int, bytes, bytes | None]]:
@@ -144,8 +144,11 @@ def _date(head: bytes) -> bytes:
     return b"" if milliseconds is None else date_time(milliseconds / 1000)
 
 
-def _flags(data: bytes) -> tuple[str, ...]:
+def _status(data: bytes) -> tuple[str, tuple[str, ...], str]:
+    """A digest without the fields in which readers keep state; flags; the unique id that a POP3 server kept."""
     named: list[str] = []
+    uidl = ""
+    digest = hashlib.blake2b(digest_size=12)
     for name, raw in header_lines(data):
         lowered = name.lower()
         if lowered in (b"status", b"x-status"):
@@ -154,4 +157,9 @@ def _flags(data: bytes) -> tuple[str, ...]:
             ]
         elif lowered == b"x-keywords":
             named += raw[len(name) + 1 :].decode("ascii", "replace").replace(",", " ").split()
-    return flags_of(named)
+        elif lowered == b"x-uidl":
+            uidl = checked_uidl(raw[len(name) + 1 :].decode("ascii", "replace").strip())
+        else:
+            digest.update(raw)
+    digest.update(data[header_end(data) :])
+    return digest.hexdigest(), flags_of(named), uidl

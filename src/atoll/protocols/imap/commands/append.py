@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from atoll.mailbox import Content, NewMessage, StoreError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES = 1000
 PARTS = ("FIRST", "MORE", "LAST")
+_UIDL = re.compile(r"[!-~]{1,70}\Z")  # [RFC 1939 §7]
 
 
 def parse(cur: Cursor) -> Append:
@@ -40,13 +42,25 @@ def parse(cur: Cursor) -> Append:
         if cur.skip(b"EMAILID "):
             email = cur.atom().decode("ascii")
             cur.space()
+        uidl = _uidl(cur)
         data, binary = _message(cur)
-        messages.append(Message(data, flags, at, binary, email))
+        messages.append(Message(data, flags, at, binary, email, uidl))
         if len(messages) > MAX_MESSAGES:
             raise No("LIMIT", "Too many messages at once")
     if not messages:
         raise Bad("Expected a message")
     return Append(mailbox, tuple(messages), part)
+
+
+def _uidl(cur: Cursor) -> str:
+    """["ATOLL.UIDL" SP string SP]: the unique id of POP3 that an imported message has [RFC 4466 §2.3]."""
+    if not cur.skip(b"ATOLL.UIDL "):
+        return ""
+    text = cur.text()
+    if not _UIDL.match(text):
+        raise Bad("Expected a unique id")
+    cur.space()
+    return text
 
 
 def _message(cur: Cursor) -> tuple[bytes, bool]:
@@ -66,13 +80,16 @@ async def run(session: Session, args: Append, tag: bytes) -> Ok:
         raise No("CANNOT", "An empty message")
     if not session.is_delegate and (args.part or any(message.email for message in args.messages)):
         raise Bad("Expected a literal")
+    if any(message.uidl for message in args.messages) and not session.administers:
+        raise No("NOPERM", "Unique ids come with imported mail only")
     now = session.server.clock.now_ms()
     fresh, session.staged = session.staged if args.part in ("MORE", "LAST") else [], []
     for message in args.messages:
         flags, keywords = split_flags(message.flags)
         scanned = await session.server.scanner.scan(message.data)
         received = now if message.at is None else message.at
-        fresh.append(NewMessage(Content(message.data, scanned), received, flags, keywords, message.email))
+        fresh.append(NewMessage(Content(message.data, scanned), received, flags, keywords, message.email,
+                                uidl=message.uidl))
     if args.part in ("FIRST", "MORE"):
         if sum(message.content.size for message in fresh) > session.server.limits.append_command:
             raise No("LIMIT", "Too much at once")

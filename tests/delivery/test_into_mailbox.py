@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from atoll.delivery.into_mailbox import MAX_CONNECTIONS, IntoMailbox
+from atoll.delivery.into_mailbox import LARGE, MAX_CONNECTIONS, IntoMailbox
 from atoll.formats.smtp.replies import Reply
 from atoll.transport.envelope import LmtpFacts, Target
 from tests.transport.kit import bound
@@ -21,6 +21,7 @@ class Peer(asyncio.Protocol):
     def __init__(self, site):
         self.site = site
         self.data = b""
+        self.reads = 0
 
     def connection_made(self, transport):
         self.transport = transport
@@ -29,15 +30,18 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data):
         self.data += data
+        self.reads += 1
         if self.data.startswith(b"LHLO"):
             self.data = self.data.partition(b"\r\n")[2]
             self.transport.write(self.site.ready)
-        if b" LAST\r\n" in self.data:
-            head, _, body = self.data.partition(b" LAST\r\n")
-            if len(body) >= int(head.rpartition(b" ")[2]):
-                self.site.seen.append(self.data)
-                self.data = b""
-                self.site.script(self)
+        while b" LAST\r\n" in self.data:
+            head, last, body = self.data.partition(b" LAST\r\n")
+            size = int(head.rpartition(b" ")[2])
+            if len(body) < size:
+                break
+            self.site.seen.append(head + last + body[:size])
+            self.data = body[size:]
+            self.site.script(self)
 
 
 class Site:
@@ -52,9 +56,10 @@ class Site:
     async def listen(self):
         self.server = await asyncio.get_running_loop().create_unix_server(lambda: Peer(self), sock=bound(self.path))
 
-    async def deliver(self, count=1, sender="a@b.example", content=b"x"):
+    async def deliver(self, count=1, sender="a@b.example", content=b"x", databases=("db1",)):
         answer = asyncio.get_running_loop().create_future()
-        targets = [Target(bytes([65 + at]) * 16, "db1", LmtpFacts(b"key")) for at in range(count)]
+        targets = [Target(bytes([65 + at]) * 16, databases[at % len(databases)], LmtpFacts(b"key"))
+                   for at in range(count)]
         self.into.deliver("mailbox-1", sender, targets, content, answer.set_result)
         return await asyncio.wait_for(answer, 5)
 
@@ -170,6 +175,91 @@ async def test_many_at_once_share_the_connections(site):
     assert {reply.code for (reply,) in found} == {250}
     assert len(site.peers) <= MAX_CONNECTIONS
     assert len(site.seen) == 500
+
+
+OK = b"250 ok\r\n250 ok\r\n250 2.1.5 Ok copies=1\r\n"
+
+
+async def test_small_ones_do_not_wait_for_answers_and_share_a_write(site):
+    held = []
+
+    def script(peer):
+        held.append(peer)
+        if len(held) == 21:
+            peer.transport.write(OK * 20)
+
+    site.script = lambda peer: peer.transport.write(OK)
+    await site.deliver()  # connected
+    reads = site.peers[0].reads
+    site.script = script
+    held.append(None)
+    found = await asyncio.gather(*[site.deliver(content=b"%d" % at) for at in range(20)])
+    assert [reply.code for (reply,) in found] == [250] * 20
+    assert len(site.peers) == 1
+    assert site.peers[0].reads == reads + 1
+    assert [one[-2:] for one in site.seen[1:]] == [b"%2d" % at if at > 9 else b"\n%d" % at for at in range(20)]
+
+
+async def test_each_answer_to_its_own(site):
+    def script(peer):
+        said = {b"0": OK, b"1": b"250 ok\r\n550 5.1.1 no\r\n554 5.5.1 none\r\n",
+                b"2": b"250 ok\r\n250 ok\r\n552 5.2.2 full\r\n",
+                b"3": b"250 ok\r\n250 ok\r\n451 4.2.1 x\r\n"}[site.seen[-1][-1:]]
+        peer.transport.write(said[:9])
+        peer.transport.write(said[9:])
+
+    site.script = script
+    found = await asyncio.gather(*[site.deliver(content=b"%d" % (at % 4)) for at in range(40)])
+    assert [reply.code for (reply,) in found] == [250, 550, 552, 451] * 10
+    assert len(site.peers) == 1
+
+
+async def test_what_is_under_way_when_the_connection_goes_is_unknown(site):
+    def script(peer):
+        if site.seen[-1].endswith(b"0"):
+            peer.transport.write(OK)
+        elif site.seen[-1].endswith(b"2"):
+            peer.transport.write(OK[:20])
+            peer.transport.close()
+
+    site.script = script
+    found = await asyncio.gather(*[site.deliver(content=b"%d" % at) for at in range(4)])
+    assert [(reply.code, reply.status) for (reply,) in found] == [
+        (250, "2.1.5"), (451, "4.4.2"), (451, "4.4.2"), (451, "4.4.2")]
+
+
+async def test_a_silent_one_keeps_neither_those_behind_it_nor_new_ones(site):
+    site.script = lambda peer: None
+    first = asyncio.ensure_future(site.deliver())
+    await asyncio.sleep(0.2)
+    second = asyncio.ensure_future(site.deliver())
+    assert await codes(first) == [451]
+    site.script = lambda peer: peer.transport.write(OK)
+    assert await codes(site.deliver()) == [250]  # over another connection
+    assert len(site.peers) == 2
+    site.peers[0].transport.write(b"250 ok\r\n250 ok\r\n552 5.2.2 late\r\n" + OK)
+    assert await codes(second) == [250]
+    await asyncio.sleep(0.05)
+    assert site.peers[0].transport.is_closing()
+
+
+async def test_a_large_one_has_a_connection_of_its_own(site):
+    site.script = lambda peer: peer.transport.write(OK) if len(site.seen[-1]) < LARGE else None
+    await site.deliver()
+    large = asyncio.ensure_future(site.deliver(content=b"x" * LARGE))
+    await asyncio.sleep(0.05)
+    assert await codes(site.deliver()) == [250]
+    assert len(site.peers) == 2
+    assert not large.done()
+    assert await codes(large) == [451]
+
+
+async def test_a_database_does_not_wait_for_another(site):
+    site.script = lambda peer: peer.transport.write(OK) if b"@db2>" in site.seen[-1] else None
+    slow = asyncio.ensure_future(site.deliver())
+    await asyncio.sleep(0)
+    assert await codes(site.deliver(databases=("db2",))) == [250]
+    assert await codes(slow) == [451]
 
 
 async def test_a_backend_without_a_socket(tmp_path):

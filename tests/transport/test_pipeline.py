@@ -12,7 +12,7 @@ import pytest
 from atoll.base.ids import from_text
 from atoll.transport.queue import Schedule
 from atoll.transport.tracking import search
-from tests.transport.kit import PostOffice
+from tests.transport.kit import Client, PostOffice
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
 PLAIN = b"Subject: hello\r\nTo: somebody@example.test\r\n\r\nbody\r\n"
@@ -39,7 +39,9 @@ async def test_delivered_at_once_and_never_queued(office, monkeypatch):
     said = await client.mail(PLAIN, ALICE, BOB)
     assert said.startswith(b"250 2.0.0 Ok ")
     assert [len(await office.held(name)) for name in ("alice", "bob")] == [1, 1]
-    assert await events(office, said) == [("RECEIVE", f"{ALICE},{BOB}"), ("DELIVER", ALICE), ("DELIVER", BOB)]
+    received, *delivered = await events(office, said)
+    assert received == ("RECEIVE", f"{ALICE},{BOB}")
+    assert sorted(delivered) == [("DELIVER", ALICE), ("DELIVER", BOB)]
 
 
 async def test_one_of_two_mailboxes_is_away(office):
@@ -299,3 +301,28 @@ async def test_a_checkpoint_that_fails_refuses_nothing(office, monkeypatch):
     await office.mailboxes[2].listen()
     await office.wait_empty()
     assert len(await office.held("bob")) == 1
+
+
+def inside(at: int, whom: str, text: bytes) -> bytes:
+    """A transaction of the inside hop."""
+    return b"MAIL FROM:<a@b.example> XATOLL= XID=%032x\r\nRCPT TO:<%s>\r\nBDAT %d LAST\r\n%s" % (
+        at, whom.encode(), len(text), text)
+
+
+@pytest.mark.parametrize("limit", [2, 256])
+async def test_transactions_that_do_not_wait_are_answered_in_order(office, monkeypatch, limit):
+    from atoll.protocols.smtp import hop
+
+    monkeypatch.setattr(hop, "MAX_UNDER_WAY", limit)
+    whom = [ALICE, "nobody@example.test", BOB, ALICE] * 5
+    client = Client(*await asyncio.open_unix_connection(str(office.folder / "smtp.sock")))
+    office.clients.append(client)
+    await client.reply()
+    client.send(b"".join([inside(at, one, b"Subject: %d\r\n\r\n" % at) for at, one in enumerate(whom)]) + b"NOOP\r\n")
+    said = [await client.reply() for _ in range(3 * len(whom) + 1)]
+    assert [one[:3] for one in said[2::3]] == [b"550" if "nobody" in one else b"250" for one in whom]
+    assert said[-1].startswith(b"500 ")
+    for name, address in (("alice", ALICE), ("bob", BOB)):
+        assert [one.split(b"Subject: ")[1].split(b"\r\n")[0] for one in await office.held(name)] == [
+            b"%d" % at for at, one in enumerate(whom) if one == address]
+    assert office.relay.held == 0

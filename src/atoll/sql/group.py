@@ -134,6 +134,8 @@ class GroupWriter(Generic[C]):
                 self._running = True
                 await self._group(units)
                 self._running = False
+                await asyncio.sleep(0)  # the answers leave before the next group is worked on,
+                await asyncio.sleep(0)  # and what has arrived meanwhile joins it
             if self._ended is not None:
                 self._fail(list(self._waiting), self._ended)
                 self._waiting.clear()

@@ -171,3 +171,59 @@ async def test_content_is_stored_octet_by_octet(site, content):
     client.send(b"MAIL FROM:<>\r\n" + rcpt() + b"\r\nBDAT %d LAST\r\n" % len(content) + content)
     assert (await replies(client, 3))[2].startswith(b"250 ")
     assert await site.held() == [b"Return-Path: <>\r\n" + content]
+
+
+def whole(subject: bytes, key: bytes, whom: bytes = ALICE) -> bytes:
+    return b"MAIL FROM:<>\r\n" + rcpt(whom, key=key) + b"\r\nBDAT %d LAST\r\n" % (len(subject) + 2) + subject + b"\r\n"
+
+
+@pytest.mark.parametrize("limit", [2, 256])
+async def test_transactions_that_do_not_wait_are_delivered_together_and_answered_in_order(site, monkeypatch, limit):
+    from atoll.protocols.lmtp import server
+
+    monkeypatch.setattr(server, "MAX_UNDER_WAY", limit)
+    nobody = (b"N" * 16).hex().encode() + b"@db1"
+    whom = [ALICE, nobody, BOB, ALICE, ALICE] * 4
+    client = await site.connect()
+    before = site.store.database("db1").writer.groups
+    client.send(b"".join([whole(b"S%d" % at, b"%d" % at, one) for at, one in enumerate(whom)]))
+    got = await replies(client, 3 * len(whom))
+    assert [one[:9] for one in got[2::3]] == [b"550 5.1.1" if one == nobody else b"250 2.1.5" for one in whom]
+    assert [one.split(b"\r\n")[1] for one in await site.held()] == [
+        b"S%d" % at for at, one in enumerate(whom) if one == ALICE]
+    groups = site.store.database("db1").writer.groups - before
+    assert groups < 8 if limit == 256 else groups >= 8  # two mailboxes are made
+
+
+async def test_an_answer_that_is_late_keeps_those_behind_it_in_order(site):
+    answer = asyncio.Event()
+    lookup = site.store._lookup
+
+    async def slow(mailbox):
+        if mailbox == BOBS:
+            await answer.wait()
+        return await lookup(mailbox)
+
+    site.store._lookup = slow
+    client = await site.connect()
+    client.send(whole(b"A", b"1") + whole(b"B", b"2", BOB) + whole(b"C", b"3") + b"NOOP\r\n")
+    assert (await replies(client, 3))[2].startswith(b"250 2.1.5")
+    for _ in range(50):
+        if len(await site.held()) == 2:
+            break
+        await asyncio.sleep(0.02)
+    assert len(await site.held()) == 2  # C is there, its answer waits
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(client.reader.read(1), 0.05)
+    answer.set()
+    got = await replies(client, 7)
+    assert [one[:9] for one in got[2::3]] == [b"250 2.1.5"] * 2
+    assert got[6].startswith(b"250 ")
+
+
+async def test_quit_comes_after_what_is_under_way(site):
+    client = await site.connect()
+    client.send(whole(b"A", b"1") + b"QUIT\r\n")
+    rest = await client.rest()
+    assert rest[2].startswith(b"250 2.1.5")
+    assert rest[-1].startswith(b"221 ")

@@ -194,7 +194,9 @@ class SearchIndex:
 
 def _words(documents: Sequence[Document]) -> tuple[str, bytes]:
     """(JSON of [docid, place and length of its header, of its body] each, the octets)."""
-    places, pieces, at = [], [], 1
+    places: list[tuple[int, int, int, int, int]] = []
+    pieces: list[bytes] = []
+    at = 1
     for one in documents:
         header, body = one.header.encode(), one.body.encode()
         places.append((one.docid, at, len(header), at + len(header), len(body)))

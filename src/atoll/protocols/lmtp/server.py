@@ -2,7 +2,8 @@
 
 In     transactions of transport: the kernel says which process connects. RCPT TO:<mailbox id@database> XATOLL=<facts>.
 Out    Store.deliver for all recipients of a message as one; a reply for each [RFC 2033 §4.2].
-Spec   docs/seams.md 6; PROCESSES 7; the scan is here and nowhere else (ARCHITECTURE, Transport).
+Spec   docs/seams.md 6; PROCESSES 7; the scan is here and nowhere else (ARCHITECTURE, Transport). Transactions of a
+       connection are delivered at the same time and answered in order [RFC 2920]: those of a group commit in one write.
 Fails  552 5.2.2 over quota, 451 4.2.1 not mounted or in doubt, 550 5.1.1 no such mailbox.
 """
 
@@ -14,6 +15,7 @@ import binascii
 import logging
 import re
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -33,6 +35,8 @@ from atoll.runtime.peers import Peer, peer_of
 from atoll.runtime.sockets import serve_unix
 from atoll.transport.envelope import LmtpFacts
 
+MAX_UNDER_WAY = 256
+"""Transactions of one connection: more wait in its socket."""
 DELIVERED = Reply(250, "2.1.5", "Ok copies=1")
 _REFUSALS = {
     StoreCode.OVER_QUOTA: Reply(552, "5.2.2", "Mailbox full"),
@@ -65,7 +69,7 @@ class LmtpServer:
         """No new transactions; those in flight are answered."""
         for server in self._servers:
             server.close()
-        busy = [session.task for session in self.connections if session.task is not None]
+        busy = [task for session in self.connections for task in session.tasks]
         if busy:
             await asyncio.wait(busy, timeout=10)
         for session in list(self.connections):
@@ -75,7 +79,8 @@ class LmtpServer:
 class LmtpSession(asyncio.Protocol):
     """One connection of transport."""
 
-    __slots__ = ("_last", "_pieces", "_reader", "_said", "_sender", "_server", "_targets", "_transport", "task")
+    __slots__ = ("_last", "_paused", "_pieces", "_quitting", "_reader", "_said", "_sender", "_server", "_targets",
+                 "_transport", "_waking", "tasks")
 
     def __init__(self, server: LmtpServer) -> None:
         self._server = server
@@ -84,9 +89,11 @@ class LmtpSession(asyncio.Protocol):
         self._sender: bytes | None = None
         self._targets: list[tuple[MailboxId, LmtpFacts]] = []
         self._pieces: list[bytes] = []
-        self._said: list[bytes] = []
+        self._said: deque[bytes | asyncio.Task[bytes]] = deque()
+        """Replies that wait for those before them, and deliveries that will end with theirs."""
         self._last = False
-        self.task: asyncio.Task[None] | None = None
+        self._paused = self._quitting = self._waking = False
+        self.tasks: set[asyncio.Task[bytes]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -101,6 +108,7 @@ class LmtpSession(asyncio.Protocol):
 
     def end(self) -> None:
         """421 and close."""
+        self._flush()
         if not self._transport.is_closing():
             self._transport.write(replies.SHUTTING_DOWN.wire)
             self._transport.close()
@@ -111,7 +119,7 @@ class LmtpSession(asyncio.Protocol):
 
     def _work(self) -> None:
         try:
-            while self.task is None and (event := self._reader.next()) is not None:
+            while len(self.tasks) < MAX_UNDER_WAY and (event := self._reader.next()) is not None:
                 if isinstance(event, Line):
                     self._line(event.text)
                 elif isinstance(event, Piece):
@@ -120,16 +128,42 @@ class LmtpSession(asyncio.Protocol):
                     self._end(event)
         except LineTooLong:
             self._transport.abort()
-        if self._said and self.task is None and not self._transport.is_closing():
-            self._flush()
+            return
+        if len(self.tasks) >= MAX_UNDER_WAY:
+            self._paused = True
+            self._transport.pause_reading()
+        self._flush()
 
     def _say(self, reply: Reply) -> None:
         """Answered with the others of its transaction: transport pipelines and waits for the last one only."""
-        self._said.append(reply.wire)
+        if self._said and isinstance(self._said[-1], bytes):
+            self._said[-1] += reply.wire
+        else:
+            self._said.append(reply.wire)
 
     def _flush(self) -> None:
-        said, self._said = self._said, []
-        self._transport.write(b"".join(said))
+        """Write what is known, up to the last reply that somebody waits for."""
+        out: list[bytes] = []
+        delivered = False
+        while self._said:
+            first = self._said[0]
+            if isinstance(first, asyncio.Task):
+                if not first.done():
+                    break
+                if first.cancelled() or first.exception() is not None:
+                    self._transport.abort()
+                    return
+                first, delivered = first.result(), True
+            elif len(self._said) > 1 and not cast("asyncio.Task[bytes]", self._said[1]).done():
+                break
+            out.append(first)
+            self._said.popleft()
+        if out and not self._transport.is_closing():
+            self._transport.write(b"".join(out))
+        if delivered and FAILPOINTS.active:
+            FAILPOINTS.hit("lmtp.reply.after")
+        if self._quitting and not self._said:
+            self._transport.close()
 
     def _line(self, text: bytes) -> None:
         verb, _, rest = text.partition(b" ")
@@ -167,8 +201,7 @@ class LmtpSession(asyncio.Protocol):
             self._say(replies.OK)
         elif verb == b"QUIT":
             self._say(replies.BYE)
-            self._flush()
-            self._transport.close()
+            self._quitting = True
         else:
             self._say(replies.UNKNOWN)
 
@@ -178,30 +211,42 @@ class LmtpSession(asyncio.Protocol):
         elif self._sender is None or not self._targets:
             self._say(replies.NO_RECIPIENTS)
         else:
-            self.task = asyncio.get_running_loop().create_task(self._deliver(self._sender, self._targets))
-            self.task.add_done_callback(self._delivered)
+            pieces, self._pieces = self._pieces, []
+            task = asyncio.get_running_loop().create_task(self._deliver(self._sender, self._targets, pieces))
+            self._sender = None
+            self._said.append(task)
+            self.tasks.add(task)
+            task.add_done_callback(self._delivered)
 
-    async def _deliver(self, sender: bytes, targets: list[tuple[MailboxId, LmtpFacts]]) -> None:
-        data = b"".join([b"Return-Path: <", sender, b">\r\n", *self._pieces])  # [RFC 5321 §4.4]
-        self._pieces = []
+    async def _deliver(self, sender: bytes, targets: list[tuple[MailboxId, LmtpFacts]], pieces: list[bytes]) -> bytes:
+        """The replies to one transaction."""
+        data = b"".join([b"Return-Path: <", sender, b">\r\n", *pieces])  # [RFC 5321 §4.4]
         content = Content(data, scan(data) if quick(data) else await self._server.scanner.scan(data))
         results = await self._server.store.deliver(
             [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
         if FAILPOINTS.active:
             FAILPOINTS.hit("lmtp.reply.before")
-        self._said += [_reply(result).wire for result in results]
-        self._flush()
-        if FAILPOINTS.active:
-            FAILPOINTS.hit("lmtp.reply.after")
+        return b"".join([_reply(result).wire for result in results])  # failpoint: lmtp.reply.after
 
-    def _delivered(self, task: asyncio.Task[None]) -> None:
-        self.task = None
-        self._sender = None
+    def _delivered(self, task: asyncio.Task[bytes]) -> None:
+        self.tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a delivery failed", exc_info=task.exception())
-            self._transport.abort()
-        elif not self._transport.is_closing():
+        if not self._waking:  # when all that were committed together are here
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._waking = False
+        if self._transport.is_closing():
+            return
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        if len(self._reader):
             self._work()
+        else:
+            self._flush()
 
 
 def _folder(facts: LmtpFacts) -> str:

@@ -2,7 +2,10 @@
 
 In     an Envelope (sender, recipients, facts) and the content in one piece or in chunks.
 Out    transport's reply to the whole: durable in a mailbox or in a queue when it is 250.
-Spec   one write per transaction (MAIL, RCPT..., BDAT LAST), one transaction in flight per connection, one EHLO.
+Spec   one write per transaction (MAIL, RCPT..., BDAT LAST), one EHLO. Small anonymous messages for one mailbox process
+       go over one connection, each without waiting for the answers of those before it: what comes in one turn of the
+       loop is one write. They are answered in order, so a mailbox process that is slow delays only its own; a large
+       message, or one for several processes, has a connection to itself.
 Fails  a connection that goes: the callers' reply is 451; what was not answered was not accepted.
 """
 
@@ -25,6 +28,10 @@ from atoll.formats.smtp.replies import Reply, ReplyParser
 from atoll.runtime.peers import Peer, peer_of
 
 MAX_CONNECTIONS = 64
+SMALL = 64 << 10
+"""Octets up to which a message need not have a connection to itself."""
+DEPTH = 64
+"""Messages under way on a connection that is shared."""
 WAIT_SECONDS = 30.0
 """How long a message waits for transport, which may be starting anew (PROCESSES 11), before the client hears 451."""
 Done = Callable[[Reply], None]
@@ -76,8 +83,11 @@ class HopConnection(asyncio.Protocol):
         self.on_lost = on_lost
         self._parser = ReplyParser()
         self._expected: deque[Done] = deque()
+        self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self.ready = False
+        self.under_way = 0
+        """Messages that share it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -121,7 +131,15 @@ class HopConnection(asyncio.Protocol):
         for _ in range(count):
             self._expected.append(early or _nothing)
         self._expected.append(done)
-        self._transport.write(data)
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._unsent.append(data)
+
+    def _write(self) -> None:
+        """All that was asked in one turn of the loop."""
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None:
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
     async def answer(self, data: bytes) -> Reply:
         """Send a command, wait for its reply."""
@@ -131,8 +149,13 @@ class HopConnection(asyncio.Protocol):
 
     def free(self) -> None:
         """The transaction is over."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self.usable:
             self._on_free(self)
+
+    @property
+    def usable(self) -> bool:
+        """Greeted, and not about to close."""
+        return self.ready and self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
         """Give the connection up; what waits is answered 451."""
@@ -183,6 +206,29 @@ class Transaction:
         self._done(self._verdict if self._verdict is not None and reply.code >= 400 else reply)
 
 
+class _Whole:
+    """A small message on its way over a connection that it shares. Calls done once."""
+
+    __slots__ = ("_done", "_freed", "_hop", "_verdict")
+
+    def __init__(self, hop: HopConnection, freed: Callable[[HopConnection], None], done: Done) -> None:
+        self._hop = hop
+        self._freed = freed
+        self._done = done
+        self._verdict: Reply | None = None
+
+    def early(self, reply: Reply) -> None:
+        """The reply to MAIL or to a RCPT."""
+        if reply.code >= 400 and self._verdict is None:
+            self._verdict = reply
+
+    def last(self, reply: Reply) -> None:
+        """The reply to the whole."""
+        self._hop.under_way -= 1
+        self._freed(self._hop)
+        self._done(self._verdict if self._verdict is not None and reply.code >= 400 else reply)
+
+
 class Handoff:
     """A pool of connections to one of transport's sockets."""
 
@@ -191,6 +237,8 @@ class Handoff:
         self._hello = f"EHLO {host}\r\n".encode()
         self._trust = trust
         self._idle: list[HopConnection] = []
+        self._shared: dict[str, HopConnection] = {}
+        """Lane (the name of a mailbox process) -> the connection that its messages share."""
         self._open = 0
         self._waiting: deque[tuple[float, Use]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -206,6 +254,37 @@ class Handoff:
         if self._timer is None:
             self._timer = loop.call_later(WAIT_SECONDS, self._late)
         self._grow()
+
+    def send(self, lane: str, mail: bytes, recipients: list[RcptTo], content: bytes, done: Done) -> None:
+        """Hand over a small message, behind others of its lane."""
+        octets = b"".join([mail, *map(rcpt_line, recipients), b"BDAT %d LAST\r\n" % len(content), content])
+        shared = self._shared.get(lane)
+        if shared is not None and shared.usable and shared.under_way < DEPTH:
+            self._ask(shared, octets, len(recipients), done)
+        else:
+            self.take(partial(self._share, lane, octets, len(recipients), done))
+
+    def _share(self, lane: str, octets: bytes, recipients: int, done: Done, hop: HopConnection | None) -> None:
+        if hop is None:
+            done(replies.TRY_LATER)
+            return
+        shared = self._shared.get(lane)
+        if shared is not None and shared.usable and shared.under_way < DEPTH:  # another one brought it meanwhile
+            self._ask(shared, octets, recipients, done)
+            self._free(hop)
+        else:
+            self._shared[lane] = hop
+            self._ask(hop, octets, recipients, done)
+
+    def _ask(self, hop: HopConnection, octets: bytes, recipients: int, done: Done) -> None:
+        whole = _Whole(hop, self._answered, done)
+        hop.under_way += 1
+        hop.ask(octets, whole.last, whole.early, recipients + 1)
+
+    def _answered(self, hop: HopConnection) -> None:
+        """One that is shared no longer goes back when its last message is answered."""
+        if not hop.under_way and hop.usable and hop not in self._shared.values():
+            self._free(hop)
 
     def _grow(self) -> None:
         if self._open < MAX_CONNECTIONS:
@@ -249,6 +328,7 @@ class Handoff:
         self._open -= 1
         if hop in self._idle:
             self._idle.remove(hop)
+        self._shared = {lane: shared for lane, shared in self._shared.items() if shared is not hop}
         if not hop.ready:  # never greeted: another would fare no better
             self._refuse(float("inf"))
         elif self._waiting:
@@ -267,8 +347,8 @@ class Handoff:
             self._waiting.popleft()[1](None)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle or shared."""
         if self._timer is not None:
             self._timer.cancel()
-        for hop in list(self._idle):
+        for hop in [*self._idle, *self._shared.values()]:
             hop.close()

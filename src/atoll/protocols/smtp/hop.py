@@ -2,7 +2,8 @@
 
 In     transactions of frontends of ours: the kernel says which process connects. XATOLL on MAIL: the client's facts.
 Out    envelopes with content for transport.pipeline; its reply.
-Spec   docs/seams.md 6; PROCESSES 4 (token), 6, 7.
+Spec   docs/seams.md 6; PROCESSES 4 (token), 6, 7. A frontend need not wait for an answer before its next transaction:
+       they are answered in order [RFC 2920], those that are known in one turn of the loop in one write.
 Fails  a token that opens nothing: 535. A sender that the person may not use: 550 5.7.60 at MAIL.
        A mailbox over its limit for sending: 552 5.2.2 at MAIL. Too many recipients this hour: 450 4.7.1. Too much
        held at once: 452 4.3.1.
@@ -14,7 +15,9 @@ import asyncio
 import base64
 import binascii
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import cast
 
 import msgspec
@@ -34,6 +37,8 @@ from atoll.runtime.rpc import RpcError
 from atoll.transport.envelope import Envelope, Facts, Recipient
 from atoll.transport.rates import RecipientRate
 
+MAX_UNDER_WAY = 256
+"""Transactions of one connection: more wait in its socket."""
 MAX_HELD = 256 * 2**20
 """Octets of messages that connections may hold together; a chunk beyond is refused for now."""
 Accept = Callable[[Envelope, bytes, Callable[[Reply], None]], None]
@@ -104,11 +109,20 @@ class HopServer:
             await asyncio.sleep(0.02)
 
 
+class _Answer:
+    """The reply to a message, once it is known."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self) -> None:
+        self.reply: Reply | None = None
+
+
 class HopSession(asyncio.Protocol):
     """One connection of a frontend."""
 
-    __slots__ = ("_busy", "_facts", "_last", "_mail", "_pieces", "_reader", "_recipients", "_refused", "_said",
-                 "_server", "_size", "_task", "_transport", "claims", "since")
+    __slots__ = ("_asking", "_facts", "_last", "_mail", "_paused", "_pieces", "_reader", "_recipients", "_refused",
+                 "_said", "_server", "_size", "_task", "_transport", "_under_way", "_waking", "claims", "since")
 
     def __init__(self, server: HopServer) -> None:
         self._server = server
@@ -120,11 +134,13 @@ class HopSession(asyncio.Protocol):
         self._mail: InsideMail | None = None
         self._recipients: list[RcptTo] = []
         self._pieces: list[bytes] = []
-        self._said: list[bytes] = []
+        self._said: deque[bytes | _Answer] = deque()
+        """Replies that wait for those before them, and those that are still to come."""
+        self._under_way = 0
         self._size = 0
         self._facts = _NO_FACTS
         self._last = False
-        self._busy = False
+        self._asking = self._paused = self._waking = False
         self._refused: Reply | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -141,18 +157,18 @@ class HopSession(asyncio.Protocol):
         self._server.connections.discard(self)
         if self._task is not None:
             self._task.cancel()
-        if not self._busy:
-            self._reset()
+        self._reset()
         if self.claims is not None:
             self._server.ended(self.claims.sid)
 
     @property
     def busy(self) -> bool:
         """Is a message being delivered, or a question asked?"""
-        return self._busy
+        return self._asking or self._under_way > 0
 
     def end(self) -> None:
         """421 and close."""
+        self._flush()
         if not self._transport.is_closing():
             self._transport.write(replies.SHUTTING_DOWN.wire)
             self._transport.close()
@@ -163,7 +179,7 @@ class HopSession(asyncio.Protocol):
 
     def _work(self) -> None:
         try:
-            while not self._busy and (event := self._reader.next()) is not None:
+            while not self._asking and self._under_way < MAX_UNDER_WAY and (event := self._reader.next()) is not None:
                 if isinstance(event, Line):
                     self._line(event.text)
                 elif isinstance(event, Piece):
@@ -172,16 +188,35 @@ class HopSession(asyncio.Protocol):
                     self._end(event)
         except LineTooLong:
             self._transport.abort()
-        if self._said and not self._busy and not self._transport.is_closing():
+            return
+        if self._under_way >= MAX_UNDER_WAY and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+        if not self._asking:
             self._flush()
 
     def _say(self, reply: Reply) -> None:
         """Answered with the others of its transaction: a frontend that pipelines waits for the last one only."""
-        self._said.append(reply.wire)
+        if self._said and isinstance(self._said[-1], bytes):
+            self._said[-1] += reply.wire
+        else:
+            self._said.append(reply.wire)
 
     def _flush(self) -> None:
-        said, self._said = self._said, []
-        self._transport.write(b"".join(said))
+        """Write what is known, up to the last reply that somebody waits for."""
+        out: list[bytes] = []
+        while self._said:
+            first = self._said[0]
+            if isinstance(first, _Answer):
+                if first.reply is None:
+                    break
+                first = first.reply.wire
+            elif len(self._said) > 1 and cast(_Answer, self._said[1]).reply is None:
+                break
+            out.append(first)
+            self._said.popleft()
+        if out and not self._transport.is_closing():
+            self._transport.write(b"".join(out))
 
     def _line(self, text: bytes) -> None:
         verb, _, rest = text.partition(b" ")
@@ -212,7 +247,7 @@ class HopSession(asyncio.Protocol):
         elif verb == b"QUIT":
             self._say(replies.BYE)
             self._flush()
-            self._transport.close()
+            self._transport.close()  # a frontend waits for its answers before it says so
         else:
             self._say(replies.UNKNOWN)
 
@@ -261,7 +296,7 @@ class HopSession(asyncio.Protocol):
             self._say(replies.NOT_YOURS)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
-        self._busy = True
+        self._asking = True
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._ran)
 
@@ -270,12 +305,21 @@ class HopSession(asyncio.Protocol):
         if not task.cancelled() and task.exception() is not None:
             _log.error("a hop command failed", exc_info=task.exception())
             self._transport.abort()
-        self._free()
+        self._asking = False
+        self._go_on()
 
-    def _free(self) -> None:
-        self._busy = False
-        if not self._transport.is_closing():
+    def _go_on(self) -> None:
+        """Say what has become known, take what has come meanwhile."""
+        self._waking = False
+        if self._transport.is_closing():
+            return
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        if len(self._reader):
             self._work()
+        else:
+            self._flush()
 
     def _rcpt_to(self, rest: bytes) -> None:
         if self._mail is None:
@@ -327,11 +371,17 @@ class HopSession(asyncio.Protocol):
         envelope = Envelope(NetworkMessageId(mail.xid), said.sender, tuple(seen.values()), self._server.clock.now_ms(),
                             self._facts, claims.sub if claims else b"", said.body, said.utf8, said.ret, said.envid)
         content = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._busy = True
-        self._server.accept(envelope, content, self._answered)
-
-    def _answered(self, reply: Reply) -> None:
+        size, self._size = self._size, 0  # of `held`: until it is answered
         self._reset()
-        if not self._transport.is_closing():
-            self._say(reply)
-        self._free()
+        answer = _Answer()
+        self._said.append(answer)
+        self._under_way += 1
+        self._server.accept(envelope, content, partial(self._answered, answer, size))
+
+    def _answered(self, answer: _Answer, size: int, reply: Reply) -> None:
+        answer.reply = reply
+        self._server.held -= size
+        self._under_way -= 1
+        if not self._waking:  # when all that are answered in this turn of the loop are here
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self._go_on)

@@ -2,8 +2,8 @@
 
 In     pieces of the reader; the end with its fault.
 Out    one Transaction over a connection to transport; its reply, once.
-Spec   PROCESSES 7: one write for a message that fits in memory; a larger one in chunks with back pressure: at most one
-       chunk is under way and one is being filled.
+Spec   PROCESSES 7: one write for a message that fits in memory, a small one behind others of its lane; a larger one in
+       chunks with back pressure: at most one chunk is under way and one is being filled.
 Fails  too big, bad line ends, transport away: a reply of ours; nothing of the message was accepted.
 """
 
@@ -15,22 +15,24 @@ from atoll.formats.smtp import replies
 from atoll.formats.smtp.commands import RcptTo
 from atoll.formats.smtp.reader import line_fault
 from atoll.formats.smtp.replies import Reply
-from atoll.protocols.smtp.handoff import Handoff, HopConnection, Transaction
+from atoll.protocols.smtp.handoff import SMALL, Handoff, HopConnection, Transaction
 
 
 class Incoming:
-    """One message. hop: its own connection (submission), or None: one of the pool.
+    """One message. hop: its own connection (submission), or None: one of the pool. lane: the mailbox process that all
+    recipients live in, or "".
 
     pause, resume: of the client's events. done gets the reply; never before end() was called.
     """
 
     def __init__(self, pool: Handoff, hop: HopConnection | None, mail: bytes, recipients: list[RcptTo], head: bytes, *,
-                 limit: int, in_memory: int, binary: bool, pause: Callable[[], None], resume: Callable[[], None],
-                 done: Callable[[Reply], None]) -> None:
+                 lane: str, limit: int, in_memory: int, binary: bool, pause: Callable[[], None],
+                 resume: Callable[[], None], done: Callable[[Reply], None]) -> None:
         self._pool = pool
         self._hop = hop
         self._mail = mail
         self._recipients = recipients
+        self._lane = lane
         self._pieces = [head]
         self._held = len(head)
         self.size = 0
@@ -105,6 +107,9 @@ class Incoming:
             self._send(self._transaction)
         elif self._hop is not None:
             self._start(self._hop)
+        elif self._lane and self._ended and self._held <= SMALL:
+            self._pool.send(self._lane, self._mail, self._recipients, b"".join(self._pieces), self._finish)
+            self._pieces.clear()
         else:
             self._pool.take(self._start)
 

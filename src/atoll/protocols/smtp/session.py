@@ -62,6 +62,8 @@ class Session(Connection):
         """The network message id of the message that is begun."""
         self._id_text = ""
         self._recipients: list[RcptTo] = []
+        self._backends: set[str] = set()
+        """The mailbox processes that they live in."""
         self._incoming: Incoming | None = None
         self._chunk_last: bool | None = None
         """None: the content comes by DATA."""
@@ -338,20 +340,21 @@ class Session(Connection):
         rcpt = parse_rcpt(rest, utf8=self._mail.utf8)
         if len(self._recipients) >= self._limits.recipients:
             self.say(replies.TOO_MANY_RECIPIENTS)
-        elif self._front.sign_in.cached_recipient(rcpt.recipient) is not None:
-            self._add(rcpt)
+        elif (known := self._front.sign_in.cached_recipient(rcpt.recipient)) is not None:
+            self._add(rcpt, known.backend)
         else:
             self.wait(self._ask_recipient(rcpt))
 
-    def _add(self, rcpt: RcptTo) -> None:
+    def _add(self, rcpt: RcptTo, backend: str) -> None:
         self._recipients.append(rcpt)
+        self._backends.add(backend)
         self._state = after(self._state, b"RCPT")
         self.say(replies.OK)
 
     async def _ask_recipient(self, rcpt: RcptTo) -> None:
         sign_in = self._front.sign_in
-        if await sign_in.recipient(rcpt.recipient) is not None:
-            self._add(rcpt)
+        if (known := await sign_in.recipient(rcpt.recipient)) is not None:
+            self._add(rcpt, known.backend)
             return
         local = await sign_in.is_local_domain(split_address(rcpt.recipient)[1])
         reply = replies.NO_MAILBOX if local else replies.NO_RELAY
@@ -411,8 +414,9 @@ class Session(Connection):
         line = b"" if self._hop is not None else mail_line(mail, self._word, self._id.hex())
         self._incoming = Incoming(
             front.submit_hops if self._kind.signs_in else front.relay_hops, self._hop, line, self._recipients, head,
-            limit=self._limits.message, in_memory=self._limits.in_memory, binary=mail.body == "BINARYMIME",
-            pause=self._pause_content, resume=self.release, done=self._answered)
+            lane=next(iter(self._backends)) if len(self._backends) == 1 else "", limit=self._limits.message,
+            in_memory=self._limits.in_memory, binary=mail.body == "BINARYMIME", pause=self._pause_content,
+            resume=self.release, done=self._answered)
 
     def _pause_content(self) -> None:
         self.hold(reading=False)
@@ -442,7 +446,7 @@ class Session(Connection):
         self._front.metrics.count("smtp_messages_total", code=str(reply.code))
         self._messages += 1
         self._junk = 0
-        self._mail, self._recipients, self._incoming = None, [], None
+        self._mail, self._recipients, self._backends, self._incoming = None, [], set(), None
         self._state = State.READY
         self.deadline = self._front.clock.monotonic() + self._limits.command_seconds
         self.say(Reply(250, "2.0.0", f"Ok {self._id_text}") if reply.code == 250 else reply)
@@ -453,7 +457,7 @@ class Session(Connection):
     def _reset(self) -> None:
         if self._incoming is not None:
             self._incoming.abandon()
-        self._mail, self._recipients, self._incoming = None, [], None
+        self._mail, self._recipients, self._backends, self._incoming = None, [], set(), None
 
     def _rset(self, rest: str) -> None:
         if rest.strip():

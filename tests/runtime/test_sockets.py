@@ -6,12 +6,13 @@ import asyncio
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from atoll.runtime import notify
-from atoll.runtime.sockets import MAX_UNIX_PATH, BindError, bind_tcp, bind_unix, make_directory, serve_unix
+from atoll.runtime.sockets import MAX_UNIX_PATH, BindError, Passed, bind_tcp, bind_unix, make_directory, serve_unix
 
 
 def test_a_unix_listener_has_its_mode_and_replaces_an_old_one(tmp_path: Path) -> None:
@@ -90,3 +91,36 @@ def test_the_watchdog_is_told_twice_as_often_as_it_looks(monkeypatch: pytest.Mon
     assert notify.watchdog_seconds() == 15
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert notify.watchdog_seconds() is None
+
+
+def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "n"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
+        begin = time.monotonic()
+        for _ in range(1000):
+            notify.tell("WATCHDOG=1", wait=0)
+        assert time.monotonic() - begin < 1
+        notify.tell("STOPPING=1")
+        assert time.monotonic() - begin < 3
+
+
+def test_sockets_that_were_passed_are_taken_by_their_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        port, other = first.getsockname()[1], second.getsockname()[1]
+        passed = Passed([("imap", first.dup()), ("smtp", second.dup())])
+        assert passed.take("127.0.0.2", port) is None
+        assert passed.take("127.0.0.1", port + 1 if port + 1 != other else port + 2) is None
+        taken = passed.take("127.0.0.1", port)
+        assert taken is not None
+        assert not taken.getblocking()
+        taken.close()
+        assert passed.take("127.0.0.1", port) is None
+        assert passed.close() == ["smtp"]
+
+
+@pytest.mark.parametrize("environ", [{}, {"LISTEN_FDS": "2"}, {"LISTEN_FDS": "x", "LISTEN_PID": str(os.getpid())},
+                                     {"LISTEN_FDS": "2", "LISTEN_PID": "1", "LISTEN_FDNAMES": "a:b"}])
+def test_descriptors_for_others_are_left_alone(environ: dict[str, str]) -> None:
+    assert notify.passed(environ) == []
+    assert environ == {}

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from atoll.base.config import Config
 from atoll.roles import CLIENT_PORTS, HEALTH_PORT, Instance, instances
+from atoll.runtime import notify
 from atoll.runtime.child import Identity
 from atoll.runtime.paths import RunPaths
-from atoll.runtime.sockets import bind_tcp, bind_unix, make_directory
+from atoll.runtime.sockets import Passed, bind_tcp, bind_unix, make_directory
 
 ENTER = {"front-dir": ("frontend",), "back-dir": ("mailbox", "transport"), "front-trans": ("frontend",),
          "trans-mbox": ("transport",), "front-mbox": ("frontend",), "mbox-mbox": ("mailbox",),
@@ -61,14 +62,17 @@ class Sockets:
             "mbox-imap": lambda: paths.mbox_imap(number), "op": lambda: paths.op(instance.name),
         }[listener]()
 
-    def bind(self, config: Config) -> None:
-        """Make the directories and listen everywhere."""
+    def bind(self, config: Config, passed: Passed) -> None:
+        """Make the directories and listen everywhere; where a service manager listens for us already, take that."""
         self._directories()
         offset = config.listen.port_offset
         self.ports = {name: port + offset for name, port in (*CLIENT_PORTS.items(), ("health", HEALTH_PORT))}
+        listen = config.listen
         for name in CLIENT_PORTS:
-            self._client[name] = bind_tcp(name, config.listen.address, self.ports[name])
-        self.health = bind_tcp("health", config.listen.health_address, self.ports["health"])
+            self._client[name] = self._tcp(name, listen.address, passed)
+        self.health = self._tcp("health", listen.health_address, passed)
+        for name in passed.close():
+            notify.drop(name)
         shared = bool(self.identities)
         for instance in instances(config):
             for name in instance.role.listeners if not instance.role.clients else ():
@@ -76,6 +80,12 @@ class Sockets:
                 mode = 0o666 if shared and name != "admin" else 0o600
                 self._inside[instance.name, name] = bind_unix(self.path(instance, name), mode)
         self.op = bind_unix(self.paths.op("supervisor"), 0o666 if shared else 0o600)
+
+    def _tcp(self, name: str, address: str, passed: Passed) -> socket.socket:
+        port = self.ports[name]
+        sock = passed.take(address, port) or bind_tcp(name, address, port)
+        notify.store(name, sock)
+        return sock
 
     def _directories(self) -> None:
         run = self.paths.run

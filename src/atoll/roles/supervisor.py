@@ -41,7 +41,7 @@ from atoll.runtime.peers import Peer
 from atoll.runtime.probe import probe
 from atoll.runtime.role import prepare_process
 from atoll.runtime.rpc import Call, Empty, RpcServer
-from atoll.runtime.sockets import BindError, make_directory
+from atoll.runtime.sockets import BindError, Passed, make_directory
 from atoll.runtime.status import MAX_HEAD, Answer, StatusServer
 from atoll.runtime.tls import BadCertificate, read_pair
 
@@ -149,7 +149,7 @@ class Supervisor:
                 life.child.send({"type": "open"})
         await asyncio.gather(*(self._once_answers(name, port) for name, port in self.sockets.ports.items()))
         await asyncio.gather(*(role.settled.wait() for role in self.roles))
-        notify.tell("READY=1")
+        notify.tell(f"READY=1\nSTATUS={len(self.roles)} processes, data in {self.data}")
         _log.info("ready")
         if self._card is not None:
             print(setup.ready_text(self._card, self.data, not self.sockets.identities), flush=True)  # noqa: T201
@@ -209,7 +209,7 @@ async def _tell_watchdog() -> None:
     """systemd ends a supervisor whose event loop is stuck."""
     seconds = notify.watchdog_seconds()
     while seconds is not None:
-        notify.tell("WATCHDOG=1")
+        notify.tell("WATCHDOG=1", wait=0)
         await asyncio.sleep(seconds)
 
 
@@ -255,7 +255,7 @@ def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_lev
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        sockets.bind(config)
+        sockets.bind(config, Passed(notify.passed(os.environ)))
         sockets.folders(config)
         if os.geteuid() == 0:
             harden.drop_capabilities(harden.SUPERVISOR)

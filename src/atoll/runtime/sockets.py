@@ -50,6 +50,30 @@ def bind_tcp(name: str, address: str, port: int) -> socket.socket:
     return sock
 
 
+class Passed:
+    """Listeners that a service manager opened or kept for us (runtime.notify.passed); each is taken once."""
+
+    def __init__(self, sockets: Iterable[tuple[str, socket.socket]]) -> None:
+        self._left = list(sockets)
+
+    def take(self, address: str, port: int) -> socket.socket | None:
+        """The one that listens there, or None."""
+        for at, (_, sock) in enumerate(self._left):
+            there, number = sock.getsockname()[:2]
+            if number == port and there in ((address, "0.0.0.0") if address == "::" else (address,)):  # noqa: S104
+                del self._left[at]
+                sock.setblocking(False)
+                sock.listen(BACKLOG)
+                return sock
+        return None
+
+    def close(self) -> list[str]:
+        """Those that nobody wanted; their names."""
+        for _, sock in self._left:
+            sock.close()
+        return [name for name, _ in self._left if name]
+
+
 def bind_unix(path: Path, mode: int) -> socket.socket:
     """A listening Unix socket; one that an earlier run left behind is replaced."""
     if len(os.fsencode(path)) > MAX_UNIX_PATH:

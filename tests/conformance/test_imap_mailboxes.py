@@ -72,6 +72,23 @@ def test_6_3_7_a_subscription_outlives_its_mailbox(own: Imap) -> None:
     assert own.ok('LSUB "" *').boxes("LSUB") == {}
 
 
+def test_3501_6_3_1_first_unseen(own: Imap) -> None:
+    """[RFC 3501 §6.3.1] "OK [UNSEEN <n>]" belongs to SELECT; a rev2 client knows none [RFC 9051 appendix E]."""
+    own.ok("CREATE seen")
+    for flags in ("\\Seen", "\\Seen", "", "\\Seen", ""):
+        own.append("seen", b"From: n@x\r\n\r\nx\r\n", flags)
+    assert own.select("seen").code_of("UNSEEN") == "3"
+    own.ok("UID STORE 1 +FLAGS.SILENT (\\Deleted)")
+    own.ok("EXPUNGE")
+    assert own.ok("EXAMINE seen").code_of("UNSEEN") == "2"
+    own.ok("SELECT seen")
+    own.ok("STORE 1:* +FLAGS.SILENT (\\Seen)")
+    assert not own.select("seen").has_code("UNSEEN")
+    own.ok("STORE 2 -FLAGS.SILENT (\\Seen)")
+    own.ok("ENABLE IMAP4rev2")
+    assert not own.select("seen").has_code("UNSEEN")
+
+
 def test_6_3_9_inbox_and_delimiter(own: Imap) -> None:
     for spelling in ("INBOX", "inbox", "InBox"):
         assert listed(own, spelling) == {"INBOX"}

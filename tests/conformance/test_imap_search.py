@@ -205,6 +205,21 @@ def test_rfc5256_sort(sortable: Imap, criteria: str, wanted: list[int]) -> None:
     assert [int(value) for value in reply.one("SORT").values] == wanted
 
 
+def test_rfc4790_9_2_letters_come_before_signs(imap: Imap, box: str) -> None:
+    """Collation is by capitals: "A" < "B" < "[" < "_"; subjects "b" and "[XYZ]" keep what is no list's name."""
+    for subject in ("_", "[xyz]", "b", "a", "Re: [FWD: B]"):
+        imap.append(box, f"From: n@x\r\nSubject: {subject}\r\n\r\nx\r\n".encode())
+    imap.select(box)
+    assert imap.ok("SORT (SUBJECT) US-ASCII ALL").one("SORT").values == ["4", "3", "5", "2", "1"]
+
+
+def test_rfc5267_3_a_sorted_set_keeps_its_order(imap: Imap, box: str) -> None:
+    for size in (1, 2, 3, 9, 8):
+        imap.append(box, b"From: n@x\r\n\r\n" + b"x" * size)
+    imap.select(box)
+    assert imap.ok("SORT RETURN (ALL) (SIZE) US-ASCII ALL").esearch()["ALL"] == "1:3,5,4"
+
+
 def test_rfc5256_sort_of_a_search(sortable: Imap) -> None:
     assert sortable.ok("SORT (REVERSE SIZE) UTF-8 SUBJECT banana").one("SORT").values == ["1", "4"]
     assert sortable.ok("SORT (DATE) UTF-8 SUBJECT nothing").one("SORT").values == []

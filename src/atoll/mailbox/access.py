@@ -229,6 +229,13 @@ class Access:
         self._need(folder.fid, Right.READ)
         return reading.uid_map(self._database, folder.fid)
 
+    def first_unseen(self, folder: Folder) -> int:
+        """The lowest uid that nobody has read; 0: there is none, or this person's read state is his own."""
+        view = self._need(folder.fid, Right.READ)
+        if self._own(view, folder.fid) is not None:
+            return 0
+        return reading.first_unseen(self._database.reader, view.mid, folder.fid)
+
     def rows(self, folder: Folder, lo: int, hi: int, want: Want, limit: int = 200) -> list[Row]:
         """Rows with lo <= uid <= hi in uid order, at most `limit` (go on at the last uid + 1); 50 take < 2 ms."""
         return self.rows_of(folder, UidSet(((lo, hi),)), want, limit)

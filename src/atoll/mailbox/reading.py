@@ -210,6 +210,13 @@ def _vanished(reader: Connection, fid: int, since: int, known: UidMap | None) ->
     return sorted(gone if known is None else (uid for uid in gone if uid in known))
 
 
+def first_unseen(reader: Reads, mid: int, fid: int) -> int:
+    """The lowest uid of an unread message, 0 when there is none: one step into the partial index (ADR 0004)."""
+    found = reader.one("SELECT uid FROM item WHERE mid = ? AND fid = ? AND flags & 1 = 0 ORDER BY uid LIMIT 1",
+                       (mid, fid))
+    return int(found[0]) if found is not None else 0
+
+
 def sort_records(reader: Reads, fid: int, lo: int, hi: int, limit: int) -> list[Record]:
     """(uid, received, size, packed sort keys) in uid order."""
     return reader.all("SELECT i.uid, i.received, i.size, m.sort FROM item i CROSS JOIN item_meta m"

@@ -48,7 +48,7 @@ def merge(ranges: list[tuple[int, int]]) -> Ranges:
 
 
 def ranges_of(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Runs of an ascending list of distinct numbers."""
+    """Runs of numbers that follow each other, in the order of the list: 3, 4, 5, 2, 1 is (3, 5), (2, 2), (1, 1)."""
     if not numbers:
         return
     start = last = numbers[0]

@@ -62,9 +62,8 @@ def save(selected: Selected, returns: frozenset[str], uids: list[int]) -> None:
     selected.saved = tuple(ranges_of(uids))
 
 
-def extended_line(tag: bytes, returns: frozenset[str], numbers: list[int], modseq: int, *, uid: bool,
-                  ordered: bool = True) -> bytes:
-    """An ESEARCH answer. Sequences are written as sets; ordered: numbers ascend, so runs may be joined.
+def extended_line(tag: bytes, returns: frozenset[str], numbers: list[int], modseq: int, *, uid: bool) -> bytes:
+    """An ESEARCH answer. Sequences are written as sets, in the order of the numbers.
 
     MIN and MAX of sorted numbers are the first and the last in that order [RFC 5267 §3].
     """
@@ -77,8 +76,7 @@ def extended_line(tag: bytes, returns: frozenset[str], numbers: list[int], modse
         if "MAX" in returns:
             words.append(b"MAX %d" % numbers[-1])
         if "ALL" in returns:
-            words.append(b"ALL " + (response.ranges(ranges_of(numbers)) if ordered
-                                    else b",".join(b"%d" % number for number in numbers)))
+            words.append(b"ALL " + response.ranges(ranges_of(numbers)))
     if "COUNT" in returns:
         words.append(b"COUNT %d" % len(numbers))
     if modseq:

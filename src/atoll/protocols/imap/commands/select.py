@@ -1,6 +1,4 @@
-"""SELECT and EXAMINE [RFC 9051 §6.3.2], [RFC 3501 §6.3.1], CONDSTORE and QRESYNC parameters [RFC 7162 §3.1.8, §3.2.5].
-
-The first unseen message is not looked for: [UNSEEN] is optional and would cost a search of the whole folder.
+"""SELECT and EXAMINE [RFC 9051 §6.3.2], [RFC 3501 §6.3.1]; CONDSTORE and QRESYNC parameters [RFC 7162 §3.1.8, §3.2.5].
 """
 
 from __future__ import annotations
@@ -108,6 +106,8 @@ def _lines(session: Session, args: Select, selected: Selected) -> bytes:
         lines.append(b'* LIST () "/" ' + name)
     else:
         lines.append(b"* %d RECENT" % selected.recent_count)
+        if unseen := selected.uids.seq(access.first_unseen(folder)):
+            lines.append(b"* OK [UNSEEN %d] First unseen" % unseen)
     lines += [
         f"* OK [PERMANENTFLAGS ({_permanent(selected, keywords)})] Kept flags".encode("ascii", "replace"),
         b"* OK [UIDVALIDITY %d] Good" % folder.uidv,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atoll.mailbox import UidSet
 from atoll.mailbox.model import SortRow
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
 COLUMN = {"ARRIVAL": 1, "SIZE": 2, "SUBJECT": 3, "FROM": 4, "TO": 5, "CC": 6, "DATE": 7}
+TEXTS = ("SUBJECT", "FROM", "TO", "CC")
 SORT_HERE = 20_000
 """Rows sorted on the loop (about 10 ms); more leave it."""
 
@@ -39,10 +41,18 @@ async def sort_rows(session: Session, uids: list[int]) -> list[SortRow]:
 
 
 def in_order(rows: list[SortRow], criteria: tuple[tuple[str, bool], ...]) -> list[int]:
-    """Uids in the order of the criteria; equal ones by their position, REVERSE or not [RFC 5256 §3]."""
+    """Uids in the order of the criteria; equal ones by their position, REVERSE or not [RFC 5256 §3].
+
+    Texts compare in capitals, as i;ascii-casemap and i;unicode-casemap do: "A" < "[" < "_" [RFC 4790 §9.2].
+    """
     for name, reverse in reversed(criteria):
-        rows.sort(key=itemgetter(COLUMN[name]), reverse=reverse)
+        key = itemgetter(COLUMN[name])
+        rows.sort(key=partial(_in_capitals, key) if name in TEXTS else key, reverse=reverse)
     return [row[0] for row in rows]
+
+
+def _in_capitals(key: Callable[[SortRow], Any], row: SortRow) -> str:
+    return str(key(row)).upper()
 
 
 async def run(session: Session, args: Sort, tag: bytes, *, uid: bool) -> Ok:
@@ -60,7 +70,7 @@ async def run(session: Session, args: Sort, tag: bytes, *, uid: bool) -> Ok:
     if not args.search.extended:
         session.write(b" ".join([b"* SORT", *(b"%d" % number for number in numbers)]) + b"\r\n")
     elif returns != {"SAVE"}:
-        session.write(extended_line(tag, returns, numbers, 0, uid=uid, ordered=False))
+        session.write(extended_line(tag, returns, numbers, 0, uid=uid))
     return Ok("Sorted")
 
 

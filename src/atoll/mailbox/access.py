@@ -69,6 +69,9 @@ class Home(Protocol):
     def feed(self, database: MailboxDatabase) -> SearchFeed:
         """The search index of a mounted database."""
 
+    def shared(self, database: MailboxDatabase, mailbox: MailboxId) -> None:
+        """Rights in a mailbox were given or taken."""
+
 
 class Access:
     """Made by Store.open."""
@@ -437,6 +440,7 @@ class Access:
         if folder.hidden or not who:
             raise StoreError(StoreCode.INVALID, "Rights cannot be given there")
         await self._database.submit(folders.grant(self.mailbox, folder.fid, who, address, rights))
+        self._store.shared(self._database, self.mailbox)
 
     def my_rights(self, path: str) -> Right:
         """NO_FOLDER when it may not be looked up."""

@@ -79,6 +79,8 @@ class Store:
         self._dismounted: set[str] = set()
         self.on_mounted: list[Callable[[MailboxDatabase], None]] = []
         """Told of each database that begins to be served."""
+        self.on_shared: list[Callable[[MailboxDatabase, MailboxId], None]] = []
+        """Told when rights in a mailbox were given or taken."""
 
     # -- mounting -----------------------------------------------------------------------------------------------
     async def mount(self, name: str, path: Path) -> None:
@@ -256,6 +258,11 @@ class Store:
                        "log_bytes": one.database.log_size(), "checkpoints": one.timings.checkpoints,
                        "unindexed_mailboxes": self._feeds[name].behind, "indexed": self._feeds[name].indexed}
                 for name, one in self._mounted.items()}
+
+    def shared(self, database: MailboxDatabase, mailbox: MailboxId) -> None:
+        """Rights in a mailbox were given or taken."""
+        for callback in self.on_shared:
+            callback(database, mailbox)
 
     def shared_with(self, who: UserId) -> list[MailboxId]:
         """Mailboxes of the mounted databases in which this person may look up at least one folder."""

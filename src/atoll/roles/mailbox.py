@@ -17,6 +17,7 @@ from atoll.base.config import DatabaseAt
 from atoll.content import ContentClient, Scanner
 from atoll.directory.client.backend import Backend
 from atoll.mailbox.quota import QuotaWatch
+from atoll.mailbox.shares import ShareWatch
 from atoll.mailbox.store import Store
 from atoll.protocols.imap.limits import Limits
 from atoll.protocols.imap.server import ImapServer
@@ -80,6 +81,7 @@ async def main(ctx: RoleContext) -> None:
     ended: list[str] = []
     imap.ended = pop3.ended = ended.append
     telling = asyncio.create_task(_tell_ended(backend, ended))
+    shares = ShareWatch(store, backend)
     mounting = [asyncio.create_task(_mount(ctx, store, at))
                 for at in ctx.config.databases if f"mailbox-{at.process}" == ctx.name]
     if mounting:
@@ -101,6 +103,7 @@ async def main(ctx: RoleContext) -> None:
     await ctx.stopping.wait()
     listening.close()
     op.close_connections()
+    await shares.close()
     await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
     for task in (*mounting, telling):
         task.cancel()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 
 from atoll.directory.client.model import Quota
 from atoll.directory.server.auth import hashes
+from atoll.mailbox.shares import ShareWatch
 from tests.directory.conftest import PASSWORD
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
@@ -172,3 +174,75 @@ async def test_the_words_between_processes_are_not_for_clients(site: Site) -> No
     for words in (b"FIRST ", b"MORE ", b"LAST ", b"EMAILID M1-aaaaaaaa "):
         assert b" BAD " in (await alice.ask(b"APPEND INBOX %b{1+}\r\nx" % words))[-1]
     assert b"MESSAGES 0" in (await alice.ok(b"STATUS INBOX (MESSAGES)"))[0]
+
+
+async def listed(client: Client, command: bytes) -> dict[bytes, bytes]:
+    """Name -> attributes; a name twice is a fault."""
+    found = [re.fullmatch(rb'\* (?:LIST|LSUB) \(([^)]*)\) "/" "?([^"\r]*)"?\r\n', line)
+             for line in await client.ok(command)]
+    names = [one[2] for one in found if one]
+    assert len(names) == len(set(names)), names
+    return {one[2]: one[1] for one in found if one}
+
+
+async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -> None:
+    for owner in OWNERS:
+        await shared(colleagues, owner)
+    watches = [ShareWatch(process.store, process.backend) for process in (colleagues.one, colleagues.two)]
+    for watch, process in zip(watches, (colleagues.one, colleagues.two), strict=True):
+        watch._everything()
+        assert process.store.on_shared
+    await asyncio.sleep(0.1)
+    alice = await colleagues.sign_in()
+    teams = {team(owner).strip(b'"') for owner in OWNERS}
+    people = {name.rpartition(b"/")[0] for name in teams}
+    assert set(await listed(alice, b'LIST "" "Other Users/*"')) == teams
+    assert await listed(alice, b'LIST "" "Other Users/%"') == dict.fromkeys(people, b"\\Noselect \\HasChildren")
+    assert set(await listed(alice, b'LIST "Other Users/" "%/%"')) == teams
+    assert await listed(alice, b'LIST "" "Other Users%"') == {b"Other Users": b"\\Noselect \\HasChildren"}
+    assert not any(name.startswith(b"Other") for name in await listed(alice, b'LIST "" "*"'))
+    found = await alice.ok(b'LIST "" "Other Users/*" RETURN (STATUS (MESSAGES))')
+    assert sum(line.startswith(b"* STATUS") for line in found) == len(OWNERS)
+    # what is shared later is found at once, what is taken back is not
+    bob = await colleagues.sign_in(b"bob")
+    await bob.ok(b"SETACL Sent anyone lr")
+    await asyncio.sleep(0.1)
+    carol = await colleagues.sign_in(b"carol")
+    assert set(await listed(carol, b'LIST "" "Other Users/*"')) == {b"Other Users/bob@example.test/Sent"}
+    assert set(await listed(bob, b'LIST "" "Other Users/*"')) == set()
+    await bob.ok(b"DELETEACL Sent anyone")
+    await asyncio.sleep(0.1)
+    assert set(await listed(carol, b'LIST "" "Other Users/*"')) == set()
+    for watch in watches:
+        await watch.close()
+
+
+async def test_a_folder_in_another_process_is_a_folder(colleagues: Site) -> None:
+    """Everything that a client does with a shared folder, where it lives in another process."""
+    bob = await shared(colleagues, "bob", b"lrswipkxtea")
+    alice = await colleagues.sign_in()
+    name = team("bob")
+    mail = b"{%d+}\r\n%b" % (len(MESSAGES[0]), MESSAGES[0])
+    assert re.search(rb"OK \[APPENDUID \d+ 1\]", (await alice.ask(b"APPEND %b (\\Seen) %b" % (name, mail)))[-1])
+    assert b"* STATUS %b (MESSAGES 1 UNSEEN 0)\r\n" % name in await alice.ok(b"STATUS %b (MESSAGES UNSEEN)" % name)
+    below = name[:-1] + b'/Below"'
+    await alice.ok(b"CREATE " + below)
+    await alice.ok(b"SUBSCRIBE " + below)
+    assert below.strip(b'"') in await listed(alice, b'LSUB "" "Other Users/bob@example.test/*"')
+    assert b"Team/Below" not in await listed(bob, b'LSUB "" *')
+    await alice.ok(b"RENAME %b %b" % (below, below.replace(b"Below", b"Other")))
+    await alice.ok(b"DELETE " + below.replace(b"Below", b"Other"))
+    assert b"bob@example.test" in (await alice.ok(b"GETACL " + name))[0]
+    await alice.ok(b"SETACL %b carol@example.test lr" % name)
+    assert (await alice.ok(b"MYRIGHTS " + name))[0].startswith(b"* MYRIGHTS " + name)
+    assert any(line.startswith(b"* QUOTAROOT") for line in await alice.ok(b"GETQUOTAROOT " + name))
+    assert b" BAD " in (await alice.ask(b"FETCH 1 UID"))[-1]
+    await alice.ok(b"ENABLE QRESYNC")  # after the link was made: the other end has to know
+    await alice.ok(b"SELECT " + name)
+    await alice.ok(b"STORE 1 +FLAGS.SILENT (\\Deleted)")
+    assert b"* VANISHED 1\r\n" in await alice.ok(b"EXPUNGE")
+    assert b"* 1 EXISTS\r\n" in await alice.ok(b"APPEND %b %b" % (name, mail))
+    assert (await alice.ok(b"UID SEARCH SUBJECT boats")) == [b"* SEARCH 2\r\n"]
+    await alice.ok(b"SELECT INBOX")
+    assert b" NO [NONEXISTENT] " in (await alice.ask(b"SELECT " + name.replace(b"Team", b"Nowhere")))[-1]
+    assert b" NO [TRYCREATE] " in (await alice.ask(b"APPEND %b %b" % (name.replace(b"Team", b"No"), mail)))[-1]

@@ -156,6 +156,22 @@ class Backend(Feed):
             raise Refused(verdict.reason or "temporary", verdict.text, verdict.delay)
         return verdict.signed
 
+    async def shares(self, database: str, shares: list[tuple[bytes, list[bytes]]], *, whole: bool = False) -> None:
+        """Tell who may look into mailboxes of ours. whole: all others of the database are shared with nobody."""
+        await self.rpc.call("shares", wire.Shares(database, shares, whole), Empty, repeat=True)
+
+    async def shared_with(self, sid: str) -> list[MailboxInfo]:
+        """Mailboxes of the island that are shared with the person of a live session that we hold."""
+        found = await self.rpc.call("shared_with", wire.SharedWith(sid), wire.MailboxIds, repeat=True)
+        infos = []
+        for mailbox in found.mailboxes:
+            try:
+                infos.append(await self.mailbox(mailbox))
+            except RpcError as error:
+                if error.code != "not_found":
+                    raise
+        return infos
+
     async def ended(self, sids: list[str]) -> None:
         """These sessions of ours are over: nothing is exchanged for them any more."""
         await self.rpc.call("ended", wire.Ended(sids), Empty)

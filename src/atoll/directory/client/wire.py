@@ -140,6 +140,24 @@ class Steps(msgspec.Struct):
     whole: bool = False
 
 
+class Shares(msgspec.Struct):
+    """backend "shares": (mailbox, persons who may look into it). whole: no other mailbox of the database is shared."""
+
+    database: str
+    shares: list[tuple[bytes, list[bytes]]]
+    whole: bool = False
+
+
+class SharedWith(msgspec.Struct):
+    """backend "shared_with": what is shared with the person of a live session of ours -> MailboxIds."""
+
+    sid: str
+
+
+class MailboxIds(msgspec.Struct):
+    mailboxes: list[bytes]
+
+
 class Exchange(msgspec.Struct):
     """backend "exchange": a live session of ours wants a mailbox of another process -> Verdict."""
 

@@ -20,6 +20,7 @@ from atoll.directory.server.quota import QuotaSteps
 from atoll.directory.server.recipients import Recipients
 from atoll.directory.server.register import Register
 from atoll.directory.server.sessions import Grant, NoAudience, Sessions
+from atoll.directory.server.shares import Shares
 from atoll.runtime.rpc import Call, Connection, Handler, RpcError
 
 MANY_QUESTIONS = 10_000
@@ -46,6 +47,7 @@ class Service:
         self._followers: set[Connection] = set()
         self._senders: set[Connection] = set()
         self.steps = QuotaSteps(recipients.mailbox, self._tell_sending)
+        self._shares = Shares()
         database.on_committed.append(self._tell)
 
     def signin_handlers(self) -> dict[str, Handler]:
@@ -74,6 +76,8 @@ class Service:
             "exchange": (wire.Exchange, self.exchange),
             "ended": (wire.Ended, self.ended),
             "audit": (AuditEvent, self.audit),
+            "shares": (wire.Shares, self.shares),
+            "shared_with": (wire.SharedWith, self.shared_with),
         }
 
     def _tell(self, events: list[Event]) -> None:
@@ -122,6 +126,14 @@ class Service:
         name = self._instance(call).partition(".")[0]
         if database not in [info.name for info in self._recipients.databases(name)]:
             raise RpcError("denied", "not a database of yours")
+
+    async def shares(self, call: Call, ask: wire.Shares) -> None:
+        self._owns(call, ask.database)
+        self._shares.report(ask.database, ask.shares, whole=ask.whole)
+
+    async def shared_with(self, call: Call, ask: wire.SharedWith) -> wire.MailboxIds:
+        live = self._sessions.held_by(self._instance(call), ask.sid)
+        return wire.MailboxIds(self._shares.shared_with(live.user) if live is not None else [])
 
     async def password(self, call: Call, ask: wire.Password) -> wire.Verdict:
         return await self._sign_in.verdict(ask, call.peer.pid)

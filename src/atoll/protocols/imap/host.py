@@ -56,6 +56,9 @@ class People(Protocol):
     async def mailbox(self, mailbox: bytes) -> MailboxInfo:
         """By its id."""
 
+    async def shared_with(self, sid: str) -> list[MailboxInfo]:
+        """Mailboxes of the island that are shared with the person of this session."""
+
     async def exchange(self, sid: str, user: bytes, mailbox: bytes) -> SignedIn:
         """A token for a mailbox of another process."""
 

@@ -2,14 +2,15 @@
 
 Folders of recoverable items are hidden: they are listed for a pattern that begins with "Recoverable Items", or always
 when the configuration says so.
-Other people's folders are listed for a pattern that names them ("Other Users/bob@example.test/*"), and for
-"Other Users/*" those of all who share something and live in this process.
+Other people's folders are listed for a pattern that begins with "Other Users": of the person whom it names, or of all
+who share something. Those of other processes are asked to answer for theirs; each of them once.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from atoll.base.ids import UserId
@@ -24,6 +25,7 @@ from atoll.protocols.imap.types import ListCommand
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.patterns import Pattern
+from atoll.runtime.rpc import RpcError
 
 if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
@@ -113,11 +115,10 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
     if "HIGHESTMODSEQ" in args.status:
         session.enabled.condstore = True
     patterns = [Pattern(args.reference + pattern) for pattern in args.patterns]
-    lost: list[str] = []
-    found = await _candidates(session, patterns, lost)
-    above = _subscribed_above(found, lost) if "RECURSIVEMATCH" in args.select else frozenset()
-    out: list[bytes] = []
-    for name, folder in found:
+    found = await _candidates(session, patterns)
+    above = _subscribed_above(found) if "RECURSIVEMATCH" in args.select else frozenset()
+    out: list[bytes] = [] if args.select else list(_levels(session, patterns, found))
+    for name, folder in found.folders:
         if not any(pattern.matches(name) for pattern in patterns):
             continue
         child_info = name in above
@@ -132,7 +133,7 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
             await session.breathe()
     if args.select >= {"SUBSCRIBED"} and "SPECIAL-USE" not in args.select:
         out += [b'* LIST (\\NonExistent \\Subscribed) "/" %b\r\n' % response.mailbox(name, utf8=session.enabled.rev2)
-                for name in lost if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.4]
+                for name in found.lost if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.4]
     if out:
         session.write(b"".join(out))
     return Ok("Listed")
@@ -140,11 +141,10 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
 
 async def run_lsub(session: Session, args: ListCommand, tag: bytes) -> Ok:
     pattern = Pattern(args.reference + args.patterns[0])
-    lost: list[str] = []
-    found = await _candidates(session, [pattern], lost)
+    found = await _candidates(session, [pattern])
     lines: dict[str, bytes] = {}
-    subscribed = [(name, b"") for name, folder in found if folder.subscribed] + [(name, b"\\Noselect") for name in lost]
-    for name, flags in subscribed:
+    subscribed = [(name, b"") for name, folder in found.folders if folder.subscribed]
+    for name, flags in [*subscribed, *((name, b"\\Noselect") for name in found.lost)]:
         if pattern.matches(name):
             lines[name] = b'* LSUB (%b) "/" ' % flags + response.mailbox(name, utf8=session.enabled.rev2)
         elif pattern.has_percent:  # [RFC 3501 §6.3.9] "%" shows the level above a subscribed one
@@ -156,24 +156,38 @@ async def run_lsub(session: Session, args: ListCommand, tag: bytes) -> Ok:
     return Ok("Listed")
 
 
-async def _candidates(session: Session, patterns: list[Pattern], lost: list[str]) -> list[tuple[str, Folder]]:
-    """Folders that a pattern could mean: one's own, and those of the people whom a pattern names.
+@dataclass(slots=True)
+class _Found:
+    """Folders that a pattern could mean; names that the client is subscribed to and that are no folder any more."""
 
-    lost: gets the names that the client is subscribed to and that are no folder any more.
-    """
-    found: list[tuple[str, Folder]] = []
+    folders: list[tuple[str, Folder]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    others: bool = False
+    """Is there something of other people, here or elsewhere?"""
+
+
+async def _candidates(session: Session, patterns: list[Pattern]) -> _Found:
+    """One's own folders, and those of the people whom a pattern names; other processes answer for theirs meanwhile."""
+    found = _Found()
     if not session.is_delegate:
         hidden = session.server.limits.show_recoverable or any(
             pattern.literal.startswith(HIDDEN) for pattern in patterns)
-        found += [(folder.path, folder) for folder in session.mine.folders(hidden=hidden)]
-        lost += session.mine.subscribed_names()
-    for address in await _people(session, patterns):
+        found.folders += [(folder.path, folder) for folder in session.mine.folders(hidden=hidden)]
+        found.lost += session.mine.subscribed_names()
+    asked: set[str] = set()
+    people = await _people(session, patterns)
+    found.others = any(people.values())
+    for address, everybody in people.items():
         try:
             access = await names.other_user(session, address)
             prefix = f"{names.OTHER_USERS}/{address}/"
-            found += [(prefix + folder.path, folder) for folder in access.folders()]
-            lost += [prefix + name for name in access.subscribed_names()]
+            found.folders += [(prefix + folder.path, folder) for folder in access.folders()]
+            found.lost += [prefix + name for name in access.subscribed_names()]
         except Elsewhere as elsewhere:
+            if everybody and elsewhere.info.backend in asked:
+                continue  # it has answered for all who live there
+            if everybody:
+                asked.add(elsewhere.info.backend)
             with contextlib.suppress(No):
                 await session.pass_on(elsewhere.info)
         except (No, StoreError):
@@ -181,21 +195,47 @@ async def _candidates(session: Session, patterns: list[Pattern], lost: list[str]
     return found
 
 
-async def _people(session: Session, patterns: list[Pattern]) -> dict[str, None]:
-    """Addresses that the patterns name; with a wildcard in its place, of all who share something here."""
-    people: dict[str, None] = {}
+async def _people(session: Session, patterns: list[Pattern]) -> dict[str, bool]:
+    """Addresses that the patterns name; of all who share something (True) when a wildcard stands in its place."""
+    people: dict[str, bool] = {}
     for pattern in patterns:
-        if not pattern.literal.startswith(names.OTHER_USERS + names.DELIMITER):
+        if not f"{pattern.literal}/".startswith(f"{names.OTHER_USERS}/"):
             continue
-        address, slash, _ = pattern.literal.removeprefix(names.OTHER_USERS + names.DELIMITER).partition("/")
-        if slash or not pattern.has_wildcard:
-            people[address] = None
-            continue
-        assert session.claims is not None
-        for mailbox in session.server.store.shared_with(UserId(session.claims.sub)):
-            if mailbox != session.mine.mailbox:
-                people[(await session.server.people.mailbox(mailbox)).address] = None
+        address, slash, _ = pattern.literal.removeprefix(names.OTHER_USERS).removeprefix("/").partition("/")
+        if address and (slash or not pattern.has_wildcard):
+            people.setdefault(address, False)
+        elif pattern.has_wildcard:
+            people.update(dict.fromkeys(await _sharing(session), True))
     return people
+
+
+async def _sharing(session: Session) -> list[str]:
+    """Addresses of those who share something with this person; for another process, of those who live here."""
+    assert session.claims is not None
+    people, here = session.server.people, session.server.store.shared_with(UserId(session.claims.sub))
+    if session.is_delegate:
+        return [(await people.mailbox(mailbox)).address for mailbox in here]
+    infos = {info.mailbox: info for info in [await people.mailbox(mailbox) for mailbox in here]}
+    try:
+        infos |= {info.mailbox: info for info in await people.shared_with(session.claims.sid)}
+    except RpcError:
+        pass  # without the directory: those who live here
+    return [info.address for mailbox, info in sorted(infos.items()) if mailbox != session.mine.mailbox]
+
+
+def _levels(session: Session, patterns: list[Pattern], found: _Found) -> Iterator[bytes]:
+    """Levels of "Other Users" that are no mailboxes and match a pattern that ends in "%" [RFC 9051 §6.3.9]."""
+    if not any(pattern.ends_in_percent for pattern in patterns):
+        return
+    known = dict(found.folders)
+    levels = {parent for name in known if name.startswith(f"{names.OTHER_USERS}/") for parent in _parents(name)}
+    levels.discard(names.OTHER_USERS)
+    if found.others and not session.is_delegate:
+        levels.add(names.OTHER_USERS)
+    for name in sorted(levels):
+        if name not in known and any(pattern.ends_in_percent and pattern.matches(name) for pattern in patterns):
+            yield (b'* LIST (\\Noselect \\HasChildren) "/" '
+                   + response.mailbox(name, utf8=session.enabled.rev2) + b"\r\n")
 
 
 def _selected(args: ListCommand, folder: Folder) -> bool:
@@ -212,8 +252,8 @@ def _parents(name: str) -> Iterator[str]:
         at = name.rfind(names.DELIMITER)
 
 
-def _subscribed_above(found: list[tuple[str, Folder]], lost: list[str]) -> frozenset[str]:
-    names = [*(name for name, folder in found if folder.subscribed), *lost]
+def _subscribed_above(found: _Found) -> frozenset[str]:
+    names = [*(name for name, folder in found.folders if folder.subscribed), *found.lost]
     return frozenset(parent for name in names for parent in _parents(name))
 
 

@@ -16,13 +16,14 @@ _LITERAL = re.compile(r"[^*%]*")
 class Pattern:
     """One pattern. literal: what stands before the first wildcard."""
 
-    __slots__ = ("_text", "has_percent", "has_wildcard", "literal")
+    __slots__ = ("_text", "ends_in_percent", "has_percent", "has_wildcard", "literal")
 
     def __init__(self, text: str) -> None:
         self._text = re.sub("%+", "%", _MANY.sub("*", text))
         found = _LITERAL.match(self._text)
         self.literal = found.group() if found else ""
         self.has_percent = "%" in self._text
+        self.ends_in_percent = self._text.endswith("%")
         self.has_wildcard = len(self.literal) < len(self._text)
 
     def matches(self, name: str) -> bool:

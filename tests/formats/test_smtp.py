@@ -31,6 +31,13 @@ from atoll.protocols.smtp.handoff import mail_line, rcpt_line
 ALPHABET = st.sampled_from([b"\r", b"\n", b".", b"\0", b"a", b"\r\n", b"\r\n.\r\n", b"\r\n.", b"DATA\r\n", b"xyz"])
 
 
+@given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"\n\r", b"\0", b"a", b"\xff"]), max_size=8))
+def test_line_ends_are_judged_one_by_one(parts: list[bytes]) -> None:
+    text = b"".join(parts)
+    alone = re.search(rb"\r(?!\n)|(?<!\r)\n", text)
+    assert line_fault(text) == ("bare CR or LF" if alone else "NUL" if b"\0" in text else "")
+
+
 def drive(pieces: list[bytes], limit: int = COMMAND_LINE) -> list[object]:
     """Events of a reader that goes into DATA at the line DATA, into a chunk of 5 at BDAT; content is joined."""
     reader, events, content = Reader(limit), [], b""

@@ -27,7 +27,7 @@ SMALLEST_TO_COMPRESS = 256
 WORTH = 0.9
 """Compressed form is kept when it is at most this part of the plain one."""
 REMEMBERED = 4096
-KEPT, KEPT_OCTETS = 64 << 10, 8 << 20
+KEPT, KEPT_OCTETS = 256 << 10, 8 << 20
 """Contents up to so many octets stay in memory until they are indexed, together at most so many."""
 MAX_CONTENT = 1 << 30
 RAW, ZSTD = 0, 1

@@ -27,14 +27,24 @@ def island() -> Iterator[Island]:
         yield island
 
 
-def atoll(island: Island, *args: str) -> str:
-    """One command line; its output."""
+def _run(island: Island, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-c", "from atoll.admin.cli import main; main()", "--data",
                str(island.data), *args]
-    done = subprocess.run(command, text=True, capture_output=True, check=False,
+    return subprocess.run(command, text=True, capture_output=True, check=False, stdin=subprocess.DEVNULL,
                           env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+
+
+def atoll(island: Island, *args: str) -> str:
+    """One command line; its output."""
+    done = _run(island, *args)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def fails(island: Island, *args: str) -> tuple[int, str]:
+    """The exit code, and what is said on standard error."""
+    done = _run(island, *args)
+    return done.returncode, done.stderr
 
 
 def soon(check: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -158,7 +158,8 @@ def test_a_mailbox_moves_with_its_clients(world: World) -> None:
             while not client.step(world.access, 10, lose=False):
                 pass
         world.imap[0].sync(world.access, "INBOX")
-        world.run(world.store.database("db1").submit(lambda tx: tx.run(PUT_UIDL, (tx.mailbox(ALICES).mid, "old-1", 77))))
+        world.run(world.store.database("db1").submit(
+            lambda tx: tx.run(PUT_UIDL, (tx.mailbox(ALICES).mid, "old-1", 77))))
         importer = Importer(target.store.database("db1"), ALICES)
         for piece in world.run(_collect(world, 0)):
             target.run(importer.take(piece))

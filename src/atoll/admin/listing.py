@@ -29,6 +29,9 @@ _DOMAINS = """SELECT d.name,
 _MAILBOXES = f"""SELECT {MAILBOX_COLUMNS}, p.disabled FROM {MAILBOX_TABLES} JOIN person p ON p.id = m.person
     WHERE m.deleted = 0 AND m.address > ? AND (? = '' OR m.address LIKE ? ESCAPE '!')
     AND (? = '' OR m.address LIKE ? ESCAPE '!' OR m.display LIKE ? ESCAPE '!') ORDER BY m.address LIMIT ?"""  # noqa: S608 -- constants
+_REMOVED = """SELECT address, display, db, id, coalesce(removed, 0) FROM mailbox
+    WHERE deleted = 1 AND state = 'soft-deleted' AND (? = '' OR address LIKE ? ESCAPE '!')
+    AND (? = '' OR address LIKE ? ESCAPE '!' OR display LIKE ? ESCAPE '!') ORDER BY removed DESC, address LIMIT ?"""
 _ALIASES = """SELECT a.local || '@' || d.name, m.address FROM address a JOIN domain d ON d.id = a.domain
     JOIN mailbox m ON m.id = a.mailbox WHERE a.deleted = 0 AND a.is_primary = 0
     AND (? IS NULL OR m.id = ?) AND (? = '' OR d.name = ?) ORDER BY 1"""
@@ -80,6 +83,15 @@ class Listing:
         found = self._db.rows(_MAILBOXES, (ask.after, domain, domain, ask.text, text, text,
                                            max(1, min(ask.limit, MAX_PAGE))))
         return [self.row(self._recipients.info_of(row), bool(row[-1])) for row in found]
+
+    def removed(self, ask: ops.MailboxFilter, keep_days: int) -> list[ops.RemovedRow]:
+        """Removed mailboxes that can be restored, the newest first."""
+        domain = "%@" + _like(_domain(ask.domain)) if ask.domain else ""
+        text = f"%{_like(ask.text)}%"
+        rows = self._db.rows(_REMOVED, (domain, domain, ask.text, text, text, max(1, min(ask.limit, MAX_PAGE))))
+        keep = keep_days * 86_400_000
+        return [ops.RemovedRow(row[0], row[1], row[2], to_text(row[3]), row[4], row[4] and row[4] + keep)
+                for row in rows]
 
     def show(self, address: str) -> ops.MailboxShow:
         info = self.info(address)

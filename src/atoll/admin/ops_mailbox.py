@@ -85,6 +85,40 @@ class MailboxChange(msgspec.Struct):
     app_passwords_only: bool | None = None
 
 
+class RemovedMailbox(msgspec.Struct):
+    """A removed mailbox: the newest that had this address, or the one with this id."""
+
+    address: str = ""
+    mailbox: str = ""
+
+
+class MailboxRestore(msgspec.Struct):
+    """address, mailbox: as RemovedMailbox. new: the address that it gets, "" for the one it had."""
+
+    address: str = ""
+    mailbox: str = ""
+    new: str = ""
+
+
+class MailboxRestored(msgspec.Struct):
+    address: str
+
+
+class RemovedRow(msgspec.Struct):
+    """purged_after: when its mail goes at the earliest; removed, purged_after 0: not known, never by its age."""
+
+    address: str
+    display: str
+    database: str
+    mailbox: str
+    removed: int
+    purged_after: int
+
+
+class RemovedRows(msgspec.Struct):
+    mailboxes: list[RemovedRow]
+
+
 class MailboxPassword(msgspec.Struct):
     """A new password, or an imported hash, or (both empty) one that is made and told once."""
 

@@ -25,23 +25,26 @@ from atoll.directory.client.model import MAX_PASSWORD, ClientFacts, Quota
 from atoll.directory.server.auth import hashes
 from atoll.directory.server.parts import Parts
 from atoll.directory.server.register import secret
+from atoll.directory.server.removal import Removed
 from atoll.directory.server.sessions import Grant, NoAudience
 from atoll.runtime.rpc import Call, Empty, Handler, RpcError
 
 _SECRET = frozenset({"password", "hash"})
 """Parameters that never reach the audit log."""
-_READS = frozenset({"list", "show", "get", "verify", "usage", "backups", "recoverable", "trace"})
+_READS = frozenset({"list", "show", "get", "verify", "usage", "backups", "recoverable", "trace", "removed"})
 
 
 class AdminService:
     """One method per operation that the directory does itself; the others are relayed."""
 
     def __init__(self, parts: Parts, relay: Relay, *, audit_path: Path,
-                 sockets: dict[str, Callable[[str], Path]]) -> None:
-        """sockets: protocol -> path of a backend's socket."""
+                 sockets: dict[str, Callable[[str], Path]], keep_days: int = 30) -> None:
+        """sockets: protocol -> path of a backend's socket. keep_days: for which removed mailboxes are kept."""
         self._parts = parts
         self._relay = relay
         self._register = parts.register
+        self._removed = Removed(parts.database)
+        self._keep_days = keep_days
         self._listing = Listing(parts.database, parts.recipients, parts.sessions)
         self._audit = parts.audit
         self._audit_path = audit_path
@@ -52,7 +55,9 @@ class AdminService:
             "mailbox.create": self.mailbox_create, "mailbox.list": self.mailbox_list,
             "mailbox.show": self.mailbox_show, "mailbox.change": self.mailbox_change,
             "mailbox.disable": self.mailbox_disable, "mailbox.enable": self.mailbox_enable,
-            "mailbox.remove": self.mailbox_remove, "mailbox.password": self.mailbox_password,
+            "mailbox.remove": self.mailbox_remove, "mailbox.removed": self.mailbox_removed,
+            "mailbox.restore": self.mailbox_restore, "mailbox.purge": self.mailbox_purge,
+            "mailbox.password": self.mailbox_password,
             "alias.create": self.alias_create, "alias.list": self.alias_list, "alias.remove": self.alias_remove,
             "app-password.create": self.app_password_create, "app-password.list": self.app_password_list,
             "app-password.remove": self.app_password_remove,
@@ -168,6 +173,16 @@ class AdminService:
 
     async def mailbox_remove(self, call: Call, ask: ops.MailboxAddress) -> None:
         await self._register.remove_mailbox(ask.address)
+
+    async def mailbox_removed(self, call: Call, ask: ops.MailboxFilter) -> ops.RemovedRows:
+        return ops.RemovedRows(self._listing.removed(ask, self._keep_days))
+
+    async def mailbox_restore(self, call: Call, ask: ops.MailboxRestore) -> ops.MailboxRestored:
+        restored = await self._removed.restore(ask.address, _id(ask.mailbox), ask.new)
+        return ops.MailboxRestored(restored)
+
+    async def mailbox_purge(self, call: Call, ask: ops.RemovedMailbox) -> None:
+        await self._removed.purge(ask.address, _id(ask.mailbox))
 
     async def mailbox_password(self, call: Call, ask: ops.MailboxPassword) -> ops.Password:
         info = self._listing.info(ask.address)
@@ -309,6 +324,13 @@ class AdminService:
 
     async def database_dismount(self, call: Call, ask: ops.DatabaseName) -> None:
         await self._mounting("database.dismount", ask, False)
+
+
+def _id(text: str) -> bytes:
+    try:
+        return from_text(text) if text else b""
+    except ValueError:
+        raise RpcError("not_found", "no such mailbox id") from None
 
 
 def _fact(value: Any) -> str:

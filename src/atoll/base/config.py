@@ -90,6 +90,7 @@ class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The mailbox databases."""
 
     recoverable_days: Annotated[int, Meta(ge=0, description="Days that deleted items can be got back")] = 14
+    removed_days: Annotated[int, Meta(ge=0, description="Days that a removed mailbox can be restored")] = 30
 
 
 class Log(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -132,6 +132,11 @@ class MailboxDatabase:
         if self.database.log_size() > CHECKPOINT_AT and self._upkeep is None:
             self._upkeep = asyncio.get_running_loop().create_task(self._checkpoint())
 
+    def leave(self, guid: MailboxId) -> None:
+        """Everybody who listens to a mailbox is told that it is gone."""
+        for listener in list(self._listeners.get(guid, ())):
+            listener(Notice(guid, 0, frozenset(), gone=True))
+
     def _tell(self, notice: Notice) -> None:
         for listener in (*self._listeners.get(notice.mailbox, ()), *self._everything):
             try:

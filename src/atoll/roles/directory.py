@@ -43,7 +43,8 @@ async def main(ctx: RoleContext) -> None:
     relay = Relay(paths.op)
     service = parts.service
     admin = AdminService(parts, relay, audit_path=folder / "audit.log",
-                         sockets={"imap": paths.imap, "pop3": paths.pop})
+                         sockets={"imap": paths.imap, "pop3": paths.pop},
+                         keep_days=ctx.config.store.removed_days)
     servers = {
         "signin": RpcServer(service.signin_handlers(), lambda peer: ctx.is_role(peer.pid, "frontend"),
                             on_close=service.left),

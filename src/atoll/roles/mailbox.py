@@ -17,6 +17,7 @@ from atoll.base.config import DatabaseAt
 from atoll.content import ContentClient, Scanner
 from atoll.directory.client.backend import Backend
 from atoll.mailbox.quota import QuotaWatch
+from atoll.mailbox.removal import RemovalWatch
 from atoll.mailbox.shares import ShareWatch
 from atoll.mailbox.store import Store
 from atoll.protocols.imap.limits import Limits
@@ -77,7 +78,7 @@ async def main(ctx: RoleContext) -> None:
     backend.on_revoked(pop3.revoke)
     backend.on_away(imap.end_all)
     backend.on_away(pop3.end_all)
-    quotas = QuotaWatch(store, backend)
+    quotas, removals = QuotaWatch(store, backend), RemovalWatch(store, backend, ctx.config.store.removed_days)
     ended: list[str] = []
     imap.ended = pop3.ended = ended.append
     telling = asyncio.create_task(_tell_ended(backend, ended))
@@ -107,7 +108,7 @@ async def main(ctx: RoleContext) -> None:
     await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
     for task in (*mounting, telling):
         task.cancel()
-    await quotas.close()
+    await asyncio.gather(quotas.close(), removals.close())
     await store.close()
     await directory.close()
 

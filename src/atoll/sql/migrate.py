@@ -51,7 +51,9 @@ def migrate(engine: Engine, database: Database, schema: Schema) -> Database:
     """The database at our version: made, left alone, or migrated on a copy that is switched in when its checks pass."""
     version, min_reader, min_writer = version_of(database.writer)
     if min_writer > schema.version or min_reader > schema.version:
-        raise SchemaError(f"schema {version} needs a version that knows {max(min_reader, min_writer)}")
+        raise SchemaError(f"a newer version has written this database: it is at schema {version}, this version knows "
+                          f"{schema.version} and it takes one that knows {max(min_reader, min_writer)}; "
+                          "start the newer version again, or restore a backup of before")
     if version >= schema.version:
         return database
     if version == 0:

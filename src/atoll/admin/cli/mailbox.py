@@ -1,4 +1,5 @@
-"""atoll mailbox create | list | show | change | disable | enable | remove | password | recoverable."""
+"""atoll mailbox create | list | show | change | disable | enable | remove | removed | restore | purge | password |
+recoverable."""
 
 from __future__ import annotations
 
@@ -142,10 +143,65 @@ def enable(address: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def remove(address: str, yes: bool) -> None:
-    """Remove a mailbox with its aliases and app passwords."""
+    """Remove a mailbox with its aliases and app passwords.
+
+    Sessions end, mail is refused at once. What it holds is kept for store.removed_days (30) and can be restored.
+
+    Example: atoll mailbox remove alice@example.org --yes
+    """
     sure(f"Remove the mailbox {address}?", yes)
     tell("mailbox.remove", ops.MailboxAddress(address))
-    done(f"{address}: removed")
+    done(f"{address}: removed (atoll mailbox restore {address} brings it back)")
+
+
+@command.command()
+@click.option("--domain", default="", help="Only of this domain.")
+@click.option("--text", default="", help="Part of the address or display name.")
+@common
+def removed(domain: str, text: str) -> None:
+    """Show removed mailboxes that can be restored, the newest first."""
+    found = ask("mailbox.removed", ops.MailboxFilter(domain, text), ops.RemovedRows)
+    emit(found, lambda: table(("ADDRESS", "NAME", "DATABASE", "REMOVED", "KEPT UNTIL", "MAILBOX ID"), [
+        (row.address, row.display, row.database, time_text(row.removed), time_text(row.purged_after), row.mailbox)
+        for row in found.mailboxes]))
+
+
+@command.command()
+@click.argument("address", default="")
+@click.option("--id", "mailbox", default="", help="The one with this id; else the newest that had the address.")
+@click.option("--as", "new", default="", metavar="ADDRESS", help="Give it this address; the old one may be taken.")
+@common
+def restore(address: str, mailbox: str, new: str) -> None:
+    """Bring a removed mailbox back: mail, folders, rights, password, and those of its addresses that are free.
+
+    App passwords stay revoked.
+
+    \b
+    Examples:
+      atoll mailbox restore alice@example.org
+      atoll mailbox restore --id 6xk2… --as alice.old@example.org
+    """
+    if bool(address) == bool(mailbox):
+        raise click.UsageError("an address, or --id")
+    restored = ask("mailbox.restore", ops.MailboxRestore(address, mailbox, new), ops.MailboxRestored)
+    done(f"{restored.address}: restored", restored)
+
+
+@command.command()
+@click.argument("address", default="")
+@click.option("--id", "mailbox", default="", help="The one with this id; else the newest that had the address.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@common
+def purge(address: str, mailbox: str, yes: bool) -> None:
+    """Destroy a removed mailbox now. Nothing brings it back but a backup.
+
+    Example: atoll mailbox purge alice@example.org --yes
+    """
+    if bool(address) == bool(mailbox):
+        raise click.UsageError("an address, or --id")
+    sure(f"Destroy the mail of the removed mailbox {address or mailbox}?", yes)
+    tell("mailbox.purge", ops.RemovedMailbox(address, mailbox))
+    done(f"{address or mailbox}: purged")
 
 
 @command.command()

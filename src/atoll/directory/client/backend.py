@@ -20,6 +20,7 @@ from atoll.directory.client.model import (
     AuditEvent,
     Changed,
     DatabaseInfo,
+    Fate,
     MailboxInfo,
     Quota,
     QuotaStep,
@@ -144,6 +145,14 @@ class Backend(Feed):
     async def quota_steps(self, database: str, steps: list[QuotaStep], *, whole: bool = False) -> None:
         """Tell what mailboxes of ours have reached. whole: those that are not named are within their limits."""
         await self.rpc.call("quota_steps", wire.Steps(database, steps, whole), Empty, repeat=True)
+
+    async def fates(self, database: str) -> list[Fate]:
+        """The mailboxes of a database that were removed."""
+        return (await self.rpc.call("fates", wire.FatesOf(database), wire.Fates, repeat=True)).fates
+
+    async def purge(self, database: str, mailbox: bytes) -> None:
+        """A removed mailbox of ours has been kept long enough. RpcError("not_found"): it was restored meanwhile."""
+        await self.rpc.call("purge", wire.Purge(database, mailbox), Empty)
 
     async def exchange(self, sid: str, user: bytes, mailbox: bytes) -> SignedIn:
         """A token for a mailbox of another process, for a live session that we hold; Refused."""

@@ -60,6 +60,14 @@ class QuotaStep(msgspec.Struct, frozen=True):
     step: int
 
 
+class Fate(msgspec.Struct, frozen=True):
+    """A mailbox that was removed, when (0: not known), and whether its data are to be purged."""
+
+    mailbox: bytes
+    purged: bool
+    removed: int
+
+
 class Sending(msgspec.Struct, frozen=True):
     """Whether a person may send, as far as the quota of his mailbox goes."""
 

@@ -11,6 +11,7 @@ import msgspec
 from atoll.directory.client.model import (
     ClientFacts,
     DatabaseInfo,
+    Fate,
     MailboxInfo,
     Quota,
     QuotaStep,
@@ -126,6 +127,23 @@ class QuotasOf(msgspec.Struct):
     """backend "quotas": the mailboxes of a database that have limits -> Quotas."""
 
     database: str
+
+
+class FatesOf(msgspec.Struct):
+    """backend "fates": the removed mailboxes of a database -> Fates."""
+
+    database: str
+
+
+class Fates(msgspec.Struct):
+    fates: list[Fate]
+
+
+class Purge(msgspec.Struct):
+    """backend "purge": a removed mailbox of ours has been kept long enough; from now on nothing brings it back."""
+
+    database: str
+    mailbox: bytes
 
 
 class Quotas(msgspec.Struct):

@@ -89,7 +89,8 @@ def find_mailbox(tx: Tx, address: Name) -> tuple[bytes, bytes]:
     return bytes(row[0]), bytes(row[1])
 
 
-def _new_address(tx: Tx, address: Name, mailbox: bytes, primary: bool) -> None:
+def new_address(tx: Tx, address: Name, mailbox: bytes, primary: bool) -> None:
+    """Give a mailbox an address; RpcError("exists"), RpcError("not_found") for its domain."""
     domain = _domain(tx, address.domain)
     if tx.one("SELECT 1 FROM address WHERE domain = ? AND local = ? AND deleted = 0", (domain, address.local)):
         raise RpcError("exists", f"this address is taken: {address}")
@@ -168,10 +169,10 @@ class Register:
             tx.run("INSERT INTO person VALUES (?, ?, ?, 0, ?, ?, 0, ?, 0, 1, ?, 'created', ?)",
                    (person, tx.org, number, shown, hash_, " ".join(PROTOCOLS), number, tx.now))
             steps = (quota.warn, quota.send, quota.receive) if quota else (None, None, None)
-            tx.run("INSERT INTO mailbox VALUES (?, ?, ?, 0, ?, ?, ?, 'active', ?, ?, ?, ?, ?, ?)",
+            tx.run("INSERT INTO mailbox VALUES (?, ?, ?, 0, ?, ?, ?, 'active', ?, ?, ?, ?, ?, ?, ?)",
                    (mailbox, tx.org, tx.changed("mailbox", mailbox), kind, person, chosen, str(name), shown, *steps,
-                    tx.now))
-            _new_address(tx, name, mailbox, True)
+                    tx.now, None))
+            new_address(tx, name, mailbox, True)
             return mailbox, person
 
         return await self._db.write(work)
@@ -218,7 +219,7 @@ class Register:
         await self._db.write(work)
 
     async def remove_mailbox(self, address: str) -> bytes:
-        """Remove a mailbox, its person, addresses and app passwords; the rows stay as tombstones. Its id."""
+        """Remove a mailbox, its person, addresses and app passwords; the rows stay: it can be restored (Removed)."""
         name = _address(address)
 
         def work(tx: Tx) -> bytes:
@@ -230,8 +231,8 @@ class Register:
                        (tx.change(), value))
             tx.run("UPDATE domain SET catch_all = NULL, change = ? WHERE catch_all = ?",
                    (tx.changed("domain", mailbox), mailbox))
-            tx.run("UPDATE mailbox SET deleted = 1, state = 'soft-deleted', change = ? WHERE id = ?",
-                   (tx.changed("mailbox", mailbox), mailbox))
+            tx.run("UPDATE mailbox SET deleted = 1, state = 'soft-deleted', removed = ?, change = ? WHERE id = ?",
+                   (tx.now, tx.changed("mailbox", mailbox), mailbox))
             return mailbox
 
         return await self._db.write(work)
@@ -261,7 +262,7 @@ class Register:
     async def create_alias(self, alias: str, mailbox_address: str) -> None:
         """Another address of a mailbox."""
         new, target = _address(alias), _address(mailbox_address)
-        await self._db.write(lambda tx: _new_address(tx, new, find_mailbox(tx, target)[0], False))
+        await self._db.write(lambda tx: new_address(tx, new, find_mailbox(tx, target)[0], False))
 
     async def remove_alias(self, alias: str) -> None:
         """Take an alias away; the primary address stays as long as its mailbox."""

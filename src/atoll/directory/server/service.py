@@ -14,6 +14,7 @@ from atoll.base.clock import Clock
 from atoll.base.ids import to_text
 from atoll.directory.client import wire
 from atoll.directory.client.model import AuditEvent, Revocation, Sending
+from atoll.directory.server import removal
 from atoll.directory.server.auth.signin import PasswordSignIn
 from atoll.directory.server.database import Database, Event
 from atoll.directory.server.quota import QuotaSteps
@@ -65,6 +66,8 @@ class Service:
             "recipient": (wire.Address, self.recipient),
             "is_local_domain": (wire.Domain, self.is_local_domain),
             "subscribe": (wire.Subscribe, self.backend_subscribe),
+            "fates": (wire.FatesOf, self.fates),
+            "purge": (wire.Purge, self.purge),
             "quotas": (wire.QuotasOf, self.quotas),
             "quota_steps": (wire.Steps, self.quota_steps),
             "audience": (wire.Audience, self.audience),
@@ -121,6 +124,17 @@ class Service:
     async def quota_steps(self, call: Call, ask: wire.Steps) -> None:
         self._owns(call, ask.database)
         self.steps.report(ask.database, ask.steps, whole=ask.whole)
+
+    async def fates(self, call: Call, ask: wire.FatesOf) -> wire.Fates:
+        self._owns(call, ask.database)
+        return wire.Fates(removal.fates(self._db, ask.database))
+
+    async def purge(self, call: Call, ask: wire.Purge) -> None:
+        self._owns(call, ask.database)
+        if ask.mailbox not in [one.mailbox for one in removal.fates(self._db, ask.database)]:
+            raise RpcError("not_found", "no removed mailbox of yours")
+        await self._audit.durable("mailbox.purge", mailbox=to_text(ask.mailbox), database=ask.database)
+        await removal.Removed(self._db).purge("", ask.mailbox)
 
     def _owns(self, call: Call, database: str) -> None:
         name = self._instance(call).partition(".")[0]

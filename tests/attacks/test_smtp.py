@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from atoll.protocols.smtp import front as front_module
+from atoll.protocols.smtp import shared as shared_module
 from tests.directory.conftest import PASSWORD
 from tests.island import Island
 from tests.transport.conftest import closed_office, house, office
@@ -426,6 +427,23 @@ async def test_S031_slowloris(closed_office, monkeypatch):
     begin = time.monotonic()
     await office.connect()
     assert time.monotonic() - begin < 1
+
+
+async def test_S031_when_it_is_crowded_whoever_comes_has_less_time(closed_office, monkeypatch):
+    monkeypatch.setattr(front_module, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(shared_module, "STRESSED_SECONDS", 0.3)
+    office = closed_office
+    await office.start()
+    before = await office.connect()
+    office.front.crowded = lambda: True
+    begin = time.monotonic()
+    assert (await (await office.connect()).rest())[-1] == b"421 4.4.2 Timeout\r\n"
+    assert time.monotonic() - begin < 2
+    office.front.crowded = lambda: False
+    after = await office.connect()
+    await asyncio.sleep(0.6)
+    for client in (before, after):
+        assert (await client.say(b"NOOP")).startswith(b"250 ")
 
 
 def test_S031_connections_of_one_address_are_capped(island):

@@ -77,6 +77,16 @@ def test_those_not_signed_in_make_room_the_oldest_first() -> None:
         assert admission.enter(f"198.51.100.{number}") is not None
     assert gone == [1, 3, 4, 5]
     assert admission.open == 8
+    assert admission.crowded
+
+
+def test_it_is_crowded_from_four_fifths_on() -> None:
+    admission = Admission(Clock(), 10, Rates(1000, 1000, 1000))
+    tickets = [admission.enter(f"192.0.2.{number}") for number in range(8)]
+    assert admission.crowded
+    assert tickets[0] is not None
+    tickets[0].close()
+    assert not admission.crowded
 
 
 def test_full_of_sessions_is_full() -> None:

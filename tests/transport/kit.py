@@ -27,7 +27,7 @@ from atoll.sql.sqlite import SqliteEngine
 from atoll.transport.pipeline import Pipeline
 from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Queue, Schedule
-from atoll.transport.rates import RecipientRate
+from atoll.transport.rates import HOUR, MINUTE, Rate
 from atoll.transport.retries import Retries
 from atoll.transport.tracking import Tracking
 from tests.directory.conftest import House
@@ -173,10 +173,11 @@ class PostOffice:
                                  Metrics(), host=HOST)
         common = {"admit": lambda peer: True, "host": HOST, "limit": self.limits.message,
                   "recipients": self.limits.recipients}
-        self.relay = HopServer(self.pipeline.accept, self.clock, **common)
+        self.relay = HopServer(self.pipeline.accept, self.clock, **common,
+                               rate=Rate(self.clock, self.limits.messages_per_minute, MINUTE))
         self.submit = HopServer(self.pipeline.accept, self.clock, verifier=verifier,
                                 may_send_as=self.backend.may_send_as,
-                                rate=RecipientRate(self.clock, self.per_hour), **common)
+                                rate=Rate(self.clock, self.per_hour, HOUR), **common)
         self.backend.on_revoked(self.submit.revoke)
         loop = asyncio.get_running_loop()
         self.servers = [await loop.create_unix_server(self.relay, sock=bound(self.folder / "smtp.sock")),

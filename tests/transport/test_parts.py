@@ -13,7 +13,7 @@ from atoll.transport import dsn, tracking
 from atoll.transport.envelope import Envelope, Recipient, delivery_key
 from atoll.transport.loops import hops, is_loop
 from atoll.transport.queue import Schedule
-from atoll.transport.rates import HOUR, RecipientRate
+from atoll.transport.rates import HOUR, Rate
 from atoll.transport.retries import remove
 from atoll.transport.tracking import Tracking, search
 
@@ -94,14 +94,14 @@ async def test_a_torn_line_is_passed_over(tmp_path):
 
 def test_recipients_per_hour():
     clock = StillClock()
-    rate = RecipientRate(clock, 10)
+    rate = Rate(clock, 10, HOUR)
     assert rate.take(b"a", 6)
     assert not rate.take(b"a", 5)
     assert rate.take(b"a", 4)
     assert rate.take(b"b", 10)
     clock.at += int(HOUR * 1000)
     assert rate.take(b"a", 10)
-    assert RecipientRate(clock, 0).take(b"a", 10**6)
+    assert Rate(clock, 0, HOUR).take(b"a", 10**6)
 
 
 @pytest.mark.parametrize(("content", "count"), [

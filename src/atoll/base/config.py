@@ -65,8 +65,8 @@ class Smtp(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     message_bytes: Annotated[int, Meta(ge=65536, description="Largest message; announced by SIZE")] = 36 * 2**20
     recipients: Annotated[int, Meta(ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8)")] = 1000
     messages_per_connection: Annotated[int, Meta(ge=1, description="On one connection; announced by LIMITS")] = 10000
-    messages_per_minute: Annotated[int, Meta(ge=0, description="Per client prefix on port 25; 0: no limit")] = 0
-    recipients_per_hour: Annotated[int, Meta(ge=0, description="Per signed-in sender; 0: no limit")] = 0
+    messages_per_minute: Annotated[int, Meta(ge=0, description="Per client prefix on port 25, in all frontends; 0: none")] = 0
+    recipients_per_hour: Annotated[int, Meta(ge=0, description="Per signed-in sender, in all frontends; 0: none")] = 0
 
 
 class Imap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,7 +78,7 @@ class Imap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Admission(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What one client prefix may hold before sign-in (PROCESSES 9)."""
+    """What one client prefix may hold before sign-in, in each frontend process (PROCESSES 9)."""
 
     open_unauthenticated: Annotated[Count, Meta(description="Connections not signed in, per prefix")] = 50
     new_per_second: Annotated[Count, Meta(description="New connections a second, per prefix")] = 20

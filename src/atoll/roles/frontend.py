@@ -74,6 +74,7 @@ async def main(ctx: RoleContext) -> None:
         "pop3": (pop3.clear, False), "pop3s": (pop3.secure, True),
     }
     admission = Admission(ctx.clock, sessions_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), _rates(ctx.config))
+    smtp.crowded = lambda: admission.crowded
     listeners = [Listener(ctx.listeners[name], factory, admission, tls=tls.now if secure else None,
                           refusal=REFUSALS.get(name, b""))
                  for name, (factory, secure) in services.items() if name in ctx.listeners]

@@ -29,7 +29,7 @@ from atoll.sql.sqlite import SqliteEngine
 from atoll.transport.pipeline import Pipeline
 from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Queue
-from atoll.transport.rates import RecipientRate
+from atoll.transport.rates import HOUR, MINUTE, Rate
 from atoll.transport.retries import Retries
 from atoll.transport.tracking import Tracking
 
@@ -105,10 +105,10 @@ def _hops(ctx: RoleContext, pipeline: Pipeline, backend: Backend,
         return ctx.is_role(peer.pid, "frontend")
 
     relay = HopServer(pipeline.accept, ctx.clock, admit=admit, host=host, limit=smtp.message_bytes,
-                      recipients=smtp.recipients)
+                      recipients=smtp.recipients, rate=Rate(ctx.clock, smtp.messages_per_minute, MINUTE))
     submit = HopServer(pipeline.accept, ctx.clock, admit=admit, host=host, limit=smtp.message_bytes,
                        recipients=smtp.recipients, verifier=verifier, may_send_as=backend.may_send_as,
-                       may_send=backend.may_send, rate=RecipientRate(ctx.clock, smtp.recipients_per_hour))
+                       may_send=backend.may_send, rate=Rate(ctx.clock, smtp.recipients_per_hour, HOUR))
     backend.on_revoked(submit.revoke)
     backend.on_away(submit.end_all)
     telling: set[asyncio.Task[None]] = set()
@@ -121,6 +121,10 @@ def _hops(ctx: RoleContext, pipeline: Pipeline, backend: Backend,
     def reload(config: Config) -> None:
         for server in (relay, submit):
             server.limit, server.recipients = config.smtp.message_bytes, config.smtp.recipients
+        for rate, limit in ((relay.rate, config.smtp.messages_per_minute),
+                            (submit.rate, config.smtp.recipients_per_hour)):
+            if rate is not None:
+                rate.limit = limit
 
     submit.ended = tell_ended
     ctx.on_reload(reload)

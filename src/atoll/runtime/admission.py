@@ -107,6 +107,11 @@ class Admission:
         """Connections that hold a ticket."""
         return self._open
 
+    @property
+    def crowded(self) -> bool:
+        """Whether those not signed in make room for others: they have less time now [S031]."""
+        return self._open >= self._max * CROWDED
+
     def enter(self, ip: str, port: int = 0) -> Ticket | None:
         """A place for a new connection, or None: close it now, without a word."""
         key = prefix_of(ip)
@@ -115,7 +120,7 @@ class Admission:
             if prefix.tokens < 1 or prefix.waiting >= self._rates.open_unauthenticated:
                 return None
             prefix.tokens -= 1
-        if self._open >= self._max * CROWDED:
+        if self.crowded:
             self._make_room()
         if self._open >= self._max:
             return None

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from atoll.runtime.admission import Admission, Ticket
 
 HANDSHAKE_SECONDS = 30.0
+STRESSED_SECONDS = 5.0
+"""For a handshake, when there is little room for new connections."""
 PAUSE_SECONDS = 0.1
 ACCEPTS_AT_ONCE = 64
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -98,6 +100,9 @@ class Listener:
         self._accepting = False
         self._resume = self._loop.call_later(PAUSE_SECONDS, self.start)
 
+    def _patience(self) -> float:
+        return min(self._handshake, STRESSED_SECONDS) if self._admission.crowded else self._handshake
+
     async def _open(self, connection: socket.socket, ticket: Ticket) -> None:
         made = False
 
@@ -111,7 +116,7 @@ class Listener:
                 await self._loop.connect_accepted_socket(make, connection)
             else:
                 await self._loop.connect_accepted_socket(make, connection, ssl=self._tls(),
-                                                         ssl_handshake_timeout=self._handshake)
+                                                         ssl_handshake_timeout=self._patience())
         except (OSError, ssl.SSLError, asyncio.CancelledError):
             ticket.close()  # shut, garbled or slow: it is theirs to try again
             if not made:

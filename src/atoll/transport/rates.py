@@ -1,8 +1,8 @@
-"""How many recipients one person writes to in an hour: a stolen password sends no million letters.
+"""How much one client or one person sends in a while: a stolen password sends no million letters.
 
-In     user ids, a monotonic clock.
-Out    yes or no: an hour begins with the first recipient that is counted in it.
-Not    anonymous mail: the frontend counts messages per client prefix.
+In     user ids, client prefixes, a monotonic clock.
+Out    yes or no: an hour (a minute) begins with the first that is counted in it.
+Not    a frontend's own counters: transport sees the mail of all of them.
 """
 
 from __future__ import annotations
@@ -10,29 +10,32 @@ from __future__ import annotations
 from atoll.base.clock import Clock
 
 HOUR = 3600.0
-MAX_PEOPLE = 100_000
+MINUTE = 60.0
+MOST = 100_000
+"""Keys that are counted at a time; the one that came first is forgotten."""
 
 
-class RecipientRate:
-    """Counts per user; 0: no limit."""
+class Rate:
+    """Counts per key, at most `limit` in `seconds`; 0: no limit."""
 
-    def __init__(self, clock: Clock, per_hour: int) -> None:
+    def __init__(self, clock: Clock, limit: int, seconds: float) -> None:
+        self.limit = limit
         self._clock = clock
-        self._limit = per_hour
-        self._counts: dict[bytes, tuple[float, int]] = {}
-        """User -> (start of the hour, recipients in it)."""
+        self._seconds = seconds
+        self._counts: dict[bytes | str, tuple[float, int]] = {}
+        """Key -> (start of its time, how many in it)."""
 
-    def take(self, user: bytes, recipients: int) -> bool:
+    def take(self, key: bytes | str, count: int = 1) -> bool:
         """Count them if they fit."""
-        if not self._limit:
+        if not self.limit:
             return True
         now = self._clock.monotonic()
-        start, count = self._counts.get(user, (now, 0))
-        if now - start >= HOUR:
-            start, count = now, 0
-        if count + recipients > self._limit:
+        start, before = self._counts.get(key, (now, 0))
+        if now - start >= self._seconds:
+            start, before = now, 0
+        if before + count > self.limit:
             return False
-        if user not in self._counts and len(self._counts) >= MAX_PEOPLE:
-            del self._counts[next(iter(self._counts))]  # the one that came first
-        self._counts[user] = (start, count + recipients)
+        if key not in self._counts and len(self._counts) >= MOST:
+            del self._counts[next(iter(self._counts))]
+        self._counts[key] = (start, before + count)
         return True

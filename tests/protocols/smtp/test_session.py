@@ -238,6 +238,21 @@ async def test_limits_of_messages_and_recipients(closed_office):
     assert (await client.say(b"MAIL FROM:<a@b.example>")).startswith(b"450 4.7.1")
 
 
+async def test_messages_per_minute_are_those_of_every_frontend(closed_office):
+    office = closed_office
+    office.limits = limits(messages_per_minute=3)
+    await office.start()
+    first = await office.connect()
+    assert (await first.mail(b"\r\n", ALICE)).startswith(b"250")
+    assert (await first.mail(b"\r\n", ALICE)).startswith(b"250")
+    await office.start_front()  # another one beside it
+    second = await office.connect()
+    assert (await second.mail(b"\r\n", ALICE)).startswith(b"250")
+    assert (await second.mail(b"\r\n", ALICE)).startswith(b"450 4.7.1")
+    assert (await first.mail(b"\r\n", ALICE)).startswith(b"450 4.7.1")
+    assert len(await office.held("alice")) == 3
+
+
 async def test_recipients_per_hour(closed_office):
     office = closed_office
     office.per_hour = 3

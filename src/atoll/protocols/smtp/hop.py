@@ -32,10 +32,11 @@ from atoll.formats.smtp.commands import RcptTo, Refuse, parse_bdat
 from atoll.formats.smtp.inside import InsideMail, inside_mail, inside_rcpt
 from atoll.formats.smtp.reader import AUTH_LINE, End, Line, LineTooLong, Piece, Reader
 from atoll.formats.smtp.replies import Reply
+from atoll.runtime.admission import prefix_of
 from atoll.runtime.peers import Peer, peer_of
 from atoll.runtime.rpc import RpcError
 from atoll.transport.envelope import Envelope, Facts, Recipient
-from atoll.transport.rates import RecipientRate
+from atoll.transport.rates import Rate
 
 MAX_UNDER_WAY = 256
 """Transactions of one connection: more wait in its socket."""
@@ -52,7 +53,8 @@ class HopServer:
     def __init__(self, accept: Accept, clock: Clock, *, admit: Callable[[Peer], bool], host: str, limit: int,
                  recipients: int, verifier: TokenVerifier | None = None,
                  may_send_as: Callable[[bytes, str], Awaitable[bool]] | None = None,
-                 may_send: Callable[[bytes], bool] | None = None, rate: RecipientRate | None = None) -> None:
+                 may_send: Callable[[bytes], bool] | None = None, rate: Rate | None = None) -> None:
+        """rate: of a person's recipients (`submit`), of a client prefix's messages (`smtp-in`)."""
         self.accept = accept
         self.clock = clock
         self.admit = admit
@@ -354,13 +356,17 @@ class HopSession(asyncio.Protocol):
             self._say(replies.OK)
         elif not self._within_rate():
             self._reset()
-            self._say(replies.TOO_MANY_THIS_HOUR)
+            self._say(replies.TOO_MANY_MESSAGES if self.claims is None else replies.TOO_MANY_THIS_HOUR)
         else:
             self._hand_over(self._mail)
 
     def _within_rate(self) -> bool:
         rate = self._server.rate
-        return rate is None or self.claims is None or rate.take(self.claims.sub, len(self._recipients))
+        if rate is None:
+            return True
+        if self.claims is not None:
+            return rate.take(self.claims.sub, len(self._recipients))
+        return not self._facts.ip or rate.take(prefix_of(self._facts.ip))
 
     def _hand_over(self, mail: InsideMail) -> None:
         claims = self.claims

@@ -44,7 +44,7 @@ class Session(Connection):
     def __init__(self, front: Shared, ticket: Ticket, kind: Kind, *, secure: bool) -> None:
         super().__init__()
         self._front = front
-        self._limits = front.limits
+        self._limits = front.limits_now()
         self._ticket = ticket
         self._kind = kind
         self.secure = secure

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from atoll.base.clock import Clock
@@ -21,6 +22,8 @@ from atoll.runtime.peers import Peer
 
 MINUTE = 60.0
 MAX_PREFIXES = 10_000
+STRESSED_SECONDS = 10.0
+"""For a command, when there is little room for new connections [S031]."""
 
 
 class Shared:
@@ -41,6 +44,15 @@ class Shared:
         self._rates: dict[str, tuple[float, int]] = {}
         """Prefix -> (start of its minute, messages in it)."""
         self.empty = asyncio.Event()
+        self.crowded: Callable[[], bool] = lambda: False
+        """Is there little room for new connections?"""
+
+    def limits_now(self) -> Limits:
+        """Of a new session: who comes when there is little room says something soon, as with Postfix under stress."""
+        limits = self.limits
+        if limits.command_seconds > STRESSED_SECONDS and self.crowded():
+            return replace(limits, command_seconds=STRESSED_SECONDS)
+        return limits
 
     def gone(self, session: Connection) -> None:
         """A session has ended."""
@@ -49,7 +61,7 @@ class Shared:
             self.empty.set()
 
     def over_rate(self, prefix: str) -> bool:
-        """Count one message of a client prefix; is it one too many this minute?"""
+        """Count one message of a client prefix; is it one too many this minute? Transport counts those of us all."""
         limit = self.limits.messages_per_minute
         if not limit:
             return False

@@ -65,7 +65,8 @@ class Smtp(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     message_bytes: Annotated[int, Meta(ge=65536, description="Largest message; announced by SIZE")] = 36 * 2**20
     recipients: Annotated[int, Meta(ge=100, description="Recipients of one message (RFC 5321 4.5.3.1.8)")] = 1000
     messages_per_connection: Annotated[int, Meta(ge=1, description="On one connection; announced by LIMITS")] = 10000
-    messages_per_minute: Annotated[int, Meta(ge=0, description="Per client prefix on port 25, in all frontends; 0: none")] = 0
+    messages_per_minute: Annotated[int, Meta(ge=0, description="Per client prefix on port 25, in all frontends; "
+                                                               "0: none")] = 0
     recipients_per_hour: Annotated[int, Meta(ge=0, description="Per signed-in sender, in all frontends; 0: none")] = 0
 
 

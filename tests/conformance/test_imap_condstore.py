@@ -56,13 +56,14 @@ def test_3_1_2_highestmodseq_at_select(stored: tuple[Imap, Imap], box: str) -> N
                                       "FETCH 1 (MODSEQ)", "FETCH 1 (FLAGS) (CHANGEDSINCE 1)", "SEARCH MODSEQ 1",
                                       "STORE 1 (UNCHANGEDSINCE 1) +FLAGS (x)", "ENABLE QRESYNC"])
 def test_3_1_enabling_commands(world: World, stored: tuple[Imap, Imap], box: str, enabling: str) -> None:
-    """From then on every FETCH of flags that is told carries a MODSEQ."""
+    """From then on every FETCH of flags that is told carries a MODSEQ; the mailbox's highest is told at once."""
     one, _ = stored
     client = world.alice()
     client.select(box)
     one.ok("STORE 2 +FLAGS (\\Flagged)")
     assert "MODSEQ" not in client.ok("NOOP").fetched()[2]
-    client.cmd(enabling.format(box=box))
+    assert highest(client.cmd(enabling.format(box=box))) > 0
+    assert not client.ok("FETCH 1 (MODSEQ)").has_code("HIGHESTMODSEQ")
     one.ok("STORE 2 -FLAGS (\\Flagged)")
     assert "MODSEQ" in client.ok("NOOP").fetched()[2]
     assert "MODSEQ" in client.ok("STORE 3 +FLAGS (\\Seen)").fetched()[3]
@@ -111,7 +112,8 @@ def test_3_1_4_changedsince(stored: tuple[Imap, Imap], box: str) -> None:
 def test_3_1_5_search_modseq(stored: tuple[Imap, Imap], box: str) -> None:
     one, _ = stored
     top = highest(one.select(box))
-    one.ok("STORE 4,5 +FLAGS.SILENT (\\Seen)")
+    one.ok("STORE 5 +FLAGS.SILENT (\\Seen)")
+    one.ok("STORE 4 +FLAGS.SILENT (\\Seen)")
     found = one.ok(f"SEARCH MODSEQ {top + 1}").one("SEARCH").values
     assert found[:2] == ["4", "5"]
     assert found[2] == ["MODSEQ", str(max(modseq(one, 4), modseq(one, 5)))]
@@ -119,6 +121,10 @@ def test_3_1_5_search_modseq(stored: tuple[Imap, Imap], box: str) -> None:
     assert one.ok(f"SEARCH MODSEQ {top + 10**6}").one("SEARCH").values == []
     result = one.ok(f"SEARCH RETURN (ALL COUNT) MODSEQ {top + 1}").esearch()
     assert (result["COUNT"], result["MODSEQ"]) == ("2", str(max(modseq(one, 4), modseq(one, 5))))
+    # [RFC 4731 §3.2] of what is told, where that is the first and the last only
+    for word, numbers in (("MIN", [4]), ("MAX", [5]), ("MIN MAX", [4, 5]), ("MIN COUNT", [4, 5])):
+        result = one.ok(f"SEARCH RETURN ({word}) MODSEQ {top + 1}").esearch()
+        assert result["MODSEQ"] == str(max(modseq(one, number) for number in numbers))
 
 
 def test_3_2_5_select_qresync(stored: tuple[Imap, Imap], box: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from atoll.mailbox import Access, Flag, Folder, Row, UidMap, UidSet
 from atoll.mailbox.uidset import MAX_UID
-from atoll.protocols.imap.types import STAR, Ranges, SequenceSet, ranges_of
+from atoll.protocols.imap.types import STAR, Ranges, SequenceSet, merge, ranges_of
 from atoll.protocols.imap.wire import response
 from atoll.protocols.imap.wire.errors import Bad
 
@@ -78,7 +78,8 @@ class Selected:
     def asked(self, messages: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
         """The messages that a command names, as ranges of uids; "$" is resolved here [RFC 9051 §6.4.4.1].
 
-        A sequence number beyond the end is Bad [RFC 9051 §9 seq-number]; uids that are not there do not matter.
+        A sequence number beyond the end is Bad [RFC 9051 §9 seq-number], but "7:*" is the last message even in a folder
+        of 5: clients that ask for what is new do so. Uids that are not there do not matter.
         """
         if messages.saved:
             return list(self.saved)
@@ -88,7 +89,8 @@ class Selected:
         if total == 0 and messages.ranges[-1][1] == STAR:
             return []  # many clients ask for 1:* without a look at EXISTS
         found: list[tuple[int, int]] = []
-        for low, high in messages.resolve(total):
+        for low, high in merge([(min(low, total), total) if high == STAR else (low, high)
+                                for low, high in messages.ranges]):
             if high > total:
                 raise Bad("No such message")
             while low <= high:  # run by run: the numbers of a run are its uids, shifted

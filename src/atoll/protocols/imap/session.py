@@ -469,6 +469,13 @@ class Session(asyncio.Protocol):
         self._dirty = False
         selected.unsubscribe = selected.access.subscribe_changes(self.on_notice)
 
+    def use_condstore(self) -> None:
+        """The client knows mod-sequences; at its first word of it, it hears where the mailbox is [RFC 7162 §3.1]."""
+        if not self.enabled.condstore:
+            self.enabled.condstore = True
+            if self.selected is not None:
+                self.write(b"* OK [HIGHESTMODSEQ %d] Highest\r\n" % self.selected.cn)
+
     def deselect(self) -> None:
         """No mailbox is selected now."""
         selected, self.selected = self.selected, None

@@ -29,11 +29,12 @@ async def run(session: Session, words: list[str], tag: bytes) -> Ok:
             enabled.rev2 = True
             done.append("IMAP4rev2")
         elif word == "CONDSTORE":
-            enabled.condstore = True
             done.append(word)
         elif word == "QRESYNC":  # [RFC 7162 §3.2.3] it includes CONDSTORE
-            enabled.qresync = enabled.condstore = True
+            enabled.qresync = True
             done.append(word)
     await session.enable_there(done)
     session.write(" ".join(["* ENABLED", *done]).encode("ascii") + b"\r\n")
+    if "CONDSTORE" in done or "QRESYNC" in done:
+        session.use_condstore()
     return Ok("Enabled")

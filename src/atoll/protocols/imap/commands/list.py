@@ -113,7 +113,7 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
         session.write(b'* LIST (\\Noselect) "/" ""\r\n')  # [RFC 9051 §6.3.9] what separates levels here
         return Ok("Listed")
     if "HIGHESTMODSEQ" in args.status:
-        session.enabled.condstore = True
+        session.use_condstore()
     patterns = [Pattern(args.reference + pattern) for pattern in args.patterns]
     found = await _candidates(session, patterns)
     above = _subscribed_above(found) if "RECURSIVEMATCH" in args.select else frozenset()

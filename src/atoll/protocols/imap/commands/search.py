@@ -31,7 +31,7 @@ async def run(session: Session, args: Search, tag: bytes, *, uid: bool) -> Ok:
         selected.saved = ()  # [RFC 5182 §2.1] a search that fails leaves nothing
     uids = await find(session, args)
     numbers = uids if uid else [selected.uids.seq(one) for one in uids]
-    modseq = await highest(session, selected, uids) if has_modseq(args.key) and uids else 0
+    modseq = await highest(session, selected, uids, args.returns) if has_modseq(args.key) and uids else 0
     if "SAVE" in args.returns:
         save(selected, args.returns, uids)
     if args.extended or session.enabled.rev2:
@@ -49,7 +49,7 @@ async def find(session: Session, args: Search) -> list[int]:
     """Matching uids that this session knows, ascending."""
     selected = session.box
     if has_modseq(args.key):
-        session.enabled.condstore = True
+        session.use_condstore()
     found = await selected.access.search(selected.folder, to_query(args.key, selected))
     known = selected.uids
     return [uid for uid in found if known.seq(uid)]
@@ -84,8 +84,10 @@ def extended_line(tag: bytes, returns: frozenset[str], numbers: list[int], modse
     return b" ".join(words) + b"\r\n"
 
 
-async def highest(session: Session, selected: Selected, uids: list[int]) -> int:
-    """The highest MODSEQ of the found messages."""
+async def highest(session: Session, selected: Selected, uids: list[int], returns: frozenset[str]) -> int:
+    """The highest MODSEQ of the found messages, of those that MIN and MAX tell where only they are [RFC 4731 §3.2]."""
+    if uids and returns & {"MIN", "MAX"} and not returns & {"ALL", "COUNT"}:
+        uids = sorted({one for one, name in ((uids[0], "MIN"), (uids[-1], "MAX")) if name in returns})
     top = 0
     for rows in slices(selected, list(UidSet.of(uids).ranges), Want.HOT, 200):
         top = max(top, max(row[3] for row in rows))

@@ -49,7 +49,7 @@ async def run(session: Session, args: tuple[str, tuple[str, ...]], tag: bytes) -
     name, items = args
     _, folder = await names.open_folder(session, name)
     if "HIGHESTMODSEQ" in items:
-        session.enabled.condstore = True  # [RFC 7162 §3.1]
+        session.use_condstore()
     session.write(line(session, name, folder, items))
     return Ok("Status told")
 

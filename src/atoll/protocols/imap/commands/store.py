@@ -50,7 +50,7 @@ async def run(session: Session, args: Store, tag: bytes, *, uid: bool) -> Ok:
     if selected.read_only:
         raise No("READ-ONLY", "The mailbox is open read-only")
     if args.unchanged_since is not None:
-        session.enabled.condstore = True
+        session.use_condstore()
     flags, keywords = split_flags(args.flags)
     ranges = selected.asked(args.messages, uid=uid)
     modified: list[tuple[int, int]] = []

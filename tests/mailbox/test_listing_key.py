@@ -9,17 +9,29 @@ import pytest
 from atoll.mailbox import UidSet, Want
 from atoll.mailbox.backup import rebuild_file
 from atoll.mailbox.check import faults
+from atoll.mailbox.store import schema
+from atoll.sql import Schema, migrate
 from atoll.sql.sqlite import SqliteEngine
 from tests.postgres import files_only
 
 from .kit import ALICE, ALICES, T0, Directory, mounted, new
 
-_BACK = """CREATE TABLE old (fid INTEGER NOT NULL, uid BIGINT NOT NULL, envelope BLOB NOT NULL, structure BLOB NOT NULL,
-    preview TEXT NOT NULL, sort BLOB NOT NULL, props BLOB, PRIMARY KEY (fid, uid)) WITHOUT ROWID;
-INSERT INTO old SELECT place / 4294967296, place % 4294967296, envelope, structure, preview, sort, props FROM item_meta;
-DROP TABLE item_meta;
-ALTER TABLE old RENAME TO item_meta;
-UPDATE schema_version SET version = 2, min_reader = 1, min_writer = 1;"""
+
+def _back(path: Path, old: Path) -> None:
+    """The same rows in a file of version 2."""
+    SqliteEngine().open(path).close()
+    ours = schema()
+    migrate(SqliteEngine(), SqliteEngine().open(old), Schema(ours.texts[:2])).close()
+    connection = SqliteEngine().connect(old)
+    connection.run("ATTACH ? AS now", (str(path),))
+    for (table,) in connection.all("SELECT name FROM main.sqlite_master WHERE type = 'table' ORDER BY name"):
+        columns = ", ".join(f'"{row[1]}"' for row in connection.all(f"PRAGMA main.table_info({table})"))
+        values = columns.replace('"fid", "uid"', "place / 4294967296, place % 4294967296")
+        if table != "schema_version":
+            connection.script(f"DELETE FROM main.{table}")
+            connection.script(f"INSERT INTO main.{table} ({columns}) SELECT"
+                              f" {values if table == 'item_meta' else columns} FROM now.{table}")
+    connection.close()
 
 
 @files_only
@@ -32,9 +44,8 @@ async def test_a_database_of_before_keeps_its_listings(tmp_path: Path, rebuilt: 
         await alice.append(inbox, [new(f"s{i}", "x" * 40 * i) for i in range(30)])
         await alice.move(inbox, UidSet.of([3, 7]), archive)
         before = [alice.rows(folder, 1, 99, Want.META) for folder in (inbox, archive)]
-    connection = SqliteEngine().connect(path)
-    connection.script(_BACK)
-    connection.close()
+    _back(path, tmp_path / "old.sqlite")
+    (tmp_path / "old.sqlite").replace(path)
     if rebuilt:
         rebuild_file(SqliteEngine(), path, T0)
     async with mounted(tmp_path, directory) as store:

@@ -248,6 +248,11 @@ class Access:
         view = self._need(folder.fid, Right.READ)
         return reading.rows(self._database, folder.fid, uids, want, limit, self._own(view, folder.fid))
 
+    def listed(self, folder: Folder, lo: int, hi: int) -> list[Row]:
+        """The next rows (uid, envelope, structure) with lo <= uid <= hi, at most 256; none: there are no more."""
+        view = self._need(folder.fid, Right.READ)
+        return reading.listed(self._database, view, folder.fid, lo, hi)
+
     def keywords(self, row: Row) -> tuple[str, ...]:
         """The keywords of row.kw, as first written."""
         return self._view().names_of(row[2]) if row[2] else ()

@@ -20,6 +20,7 @@ from atoll.base.failpoints import FAILPOINTS
 from atoll.base.ids import MailboxId
 from atoll.mailbox.blobs import RecentDigests, Slices
 from atoll.mailbox.errors import no_folder, unavailable
+from atoll.mailbox.listing import Listings
 from atoll.mailbox.maps import MapCache
 from atoll.mailbox.memory import MailboxMemory, load
 from atoll.mailbox.model import Listener, Notice
@@ -49,7 +50,7 @@ class MailboxDatabase:
     """Made by Store.mount once ownership is durable."""
 
     def __init__(self, name: str, database: Database, fence: Fence, clock: Clock,
-                 on_doubt: Callable[[MailboxDatabase, SqlError], None], turns: Turns) -> None:
+                 on_doubt: Callable[[MailboxDatabase, SqlError], None], turns: Turns, listings: Listings) -> None:
         """turns: for reads that take more than one slice."""
         self.name = name
         self.database = database
@@ -63,6 +64,7 @@ class MailboxDatabase:
         self.recent = RecentDigests()
         self.maps = MapCache(database.reader)
         self.slices = Slices(database.reader)
+        self.listings = listings
         self.timings = Timings()
         self.closed = False
         self._views: dict[MailboxId, MailboxMemory] = {}
@@ -207,6 +209,7 @@ class MailboxDatabase:
             FAILPOINTS.hit("mailbox.dismount.before")
         self._commits.close()
         self.helper.shutdown(wait=True)
+        self.listings.close()
         self.database.close()
 
 

@@ -8,10 +8,13 @@ Fails  StoreError(NO_FOLDER) when the folder has gone meanwhile.
 
 from __future__ import annotations
 
+from typing import cast
+
 from atoll.base.ids import UserId
 from atoll.mailbox import blobs
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import no_folder
+from atoll.mailbox.listing import BLOCK, BLOCK_BITS, FEWEST
 from atoll.mailbox.memory import MailboxMemory
 from atoll.mailbox.model import EPOCH_SHIFT, Changes, Flag, Look, Row, Want
 from atoll.mailbox.uidmap import UidMap
@@ -91,6 +94,34 @@ def rows(database: MailboxDatabase, fid: int, uids: UidSet, want: Want, limit: i
     if own is not None and want != Want.LISTED:
         found = with_own_seen(database.reader, fid, own, found)
     return list(map(Row, found))
+
+
+def listed(database: MailboxDatabase, view: MailboxMemory, fid: int, lo: int, hi: int) -> list[Row]:
+    """See Access.listed. A stretch of uids that is asked for whole and gets no more arrivals comes from its block."""
+    uids = uid_map(database, fid)
+    while (position := uids.seq_at_least(lo)) <= len(uids) and (first := uids.uid(position)) <= hi:
+        start = first >> BLOCK_BITS << BLOCK_BITS
+        end = start + BLOCK - 1
+        if first - start < BLOCK // 2 and end <= min(hi, uids.last_uid):
+            found = _block(database, view, fid, start, [uid for run, count in uids.within(start, end)
+                                                        for uid in range(run, run + count)])
+            found = found if start >= lo else [record for record in found if record[0] >= lo]
+        else:
+            found = records(database.reader, fid, UidSet(((first, min(hi, end)),)), Want.LISTED, BLOCK)
+        if found:
+            return cast("list[Row]", found)
+        lo = end + 1
+    return []
+
+
+def _block(database: MailboxDatabase, view: MailboxMemory, fid: int, start: int, present: list[int]) -> list[Record]:
+    key = view.guid, view.folders[fid].uidv, start >> BLOCK_BITS
+    found = database.listings.get(*key, present) if len(present) >= FEWEST else None
+    if found is None:
+        found = records(database.reader, fid, UidSet(((start, start + BLOCK - 1),)), Want.LISTED, BLOCK)
+        if len(present) >= FEWEST and [record[0] for record in found] == present:
+            database.listings.put(*key, found, database.clock.now_ms())
+    return found
 
 
 def _with_body(record: Record) -> Record:

@@ -27,6 +27,7 @@ from atoll.mailbox.deliver import MAX_BATCH, Batch, Request, deliver
 from atoll.mailbox.errors import StoreError, no_folder, unavailable
 from atoll.mailbox.folders import born, forked
 from atoll.mailbox.ingest import ingest
+from atoll.mailbox.listing import Listings
 from atoll.mailbox.model import Delivered, Delivery
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.index import SearchIndex
@@ -34,13 +35,17 @@ from atoll.mailbox.switch import finish_switch
 from atoll.mailbox.upkeep import Upkeep
 from atoll.runtime.rpc import RpcError
 from atoll.runtime.turns import Turns
-from atoll.sql import Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
+from atoll.sql import Database, Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
 
 log = logging.getLogger(__name__)
 
 Lookup = Callable[[MailboxId], Awaitable[MailboxInfo]]
 REMOUNT_AFTER = (0.05, 0.2, 1.0, 5.0)
 """Seconds before a database that was unmounted in doubt is mounted again; the last one repeats."""
+
+
+def listing_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.listing.sqlite")
 
 
 def search_path(path: Path) -> Path:
@@ -51,6 +56,20 @@ def search_path(path: Path) -> Path:
 def schema() -> Schema:
     """The schema of a mailbox database, with the check that a migrated copy has to pass."""
     return Schema.of(files("atoll.mailbox.sql").joinpath("schema"), faults)
+
+
+def _at_our_schema(engine: Engine, path: Path) -> Database:
+    raw = engine.open(path)
+    try:
+        return migrate(engine, raw, schema())
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _close_it(opening: asyncio.Future[Database]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 class Store:
@@ -77,6 +96,7 @@ class Store:
         self._batches: dict[str, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._dismounted: set[str] = set()
+        self._opening: dict[str, asyncio.Lock] = {}
         self.on_mounted: list[Callable[[MailboxDatabase], None]] = []
         """Told of each database that begins to be served."""
         self.on_shared: list[Callable[[MailboxDatabase, MailboxId], None]] = []
@@ -85,15 +105,26 @@ class Store:
     # -- mounting -----------------------------------------------------------------------------------------------
     async def mount(self, name: str, path: Path) -> None:
         """Open, migrate, raise the owner epoch durably, serve. SqlError when it cannot be."""
-        if name in self._mounted:
-            return
-        self._dismounted.discard(name)
-        self._paths[name] = path
+        async with self._opening.setdefault(name, asyncio.Lock()):
+            if name not in self._mounted:
+                await self._mount(name, path)
+
+    async def _open(self, path: Path) -> Database:
+        """At our schema. A migration of a large database takes minutes, in which the other databases are served."""
         if self._engine.in_files:
             finish_switch(path)
-        raw = self._engine.open(path)
+        opening = asyncio.get_running_loop().run_in_executor(None, _at_our_schema, self._engine, path)
         try:
-            raw = migrate(self._engine, raw, schema())
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_it)
+            raise
+
+    async def _mount(self, name: str, path: Path) -> None:
+        self._dismounted.discard(name)
+        self._paths[name] = path
+        raw = await self._open(path)
+        try:
             if FAILPOINTS.active:
                 FAILPOINTS.hit("mailbox.mount.before_barrier")
             ownership = await take_ownership(raw.writer, self._epochs, name, self._process)
@@ -103,7 +134,7 @@ class Store:
             raw.close()
             raise
         database = MailboxDatabase(name, raw, Fence(raw.writer, ownership.epoch), self.clock, self._in_doubt,
-                                   self._turns)
+                                   self._turns, Listings(self._search_engine, listing_path(path)))
         if ownership.forked:
             log.warning("a restored copy begins a new epoch",
                         extra={"f": {"database": name, "epoch": ownership.epoch}})
@@ -118,13 +149,14 @@ class Store:
 
     async def dismount(self, name: str) -> None:
         """Finish what runs, close it. Nothing happens when it is not mounted."""
-        self._dismounted.add(name)
-        database = self._mounted.pop(name, None)
-        self._batches.pop(name, None)
-        if database is not None:
-            await self._end(name)
-            await database.close()
-            log.info("database dismounted", extra={"f": {"database": name}})
+        async with self._opening.setdefault(name, asyncio.Lock()):
+            self._dismounted.add(name)
+            database = self._mounted.pop(name, None)
+            self._batches.pop(name, None)
+            if database is not None:
+                await self._end(name)
+                await database.close()
+                log.info("database dismounted", extra={"f": {"database": name}})
 
     async def close(self) -> None:
         """Dismount everything."""

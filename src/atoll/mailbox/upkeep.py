@@ -75,6 +75,7 @@ class Upkeep:
         while looked_at == SWEPT:
             looked_at = await database.submit(sweep(database, now - GRACE_MS, self._forget_blobs))
         await self._daily(now)
+        database.listings.forget_older(now)
 
     async def _end_recoverable(self, now: int) -> None:
         for guid, fid in self._database.reader.all(

@@ -41,7 +41,7 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     if args.vanished and not (uid and session.enabled.qresync and args.changed_since is not None):
         raise Bad("VANISHED needs UID FETCH, CHANGEDSINCE and ENABLE QRESYNC")
     if args.changed_since is not None or "MODSEQ" in args.items:
-        session.use_condstore()
+        session.enabled.condstore = True  # [RFC 7162 §3.1]
     plan = Plan(args.items, selected, uid=uid, modseq=args.changed_since is not None)
     ranges = selected.asked(args.messages, uid=uid)
     if args.changed_since is not None:
@@ -67,11 +67,12 @@ def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: 
         return
     for low, high in ranges:
         while low <= high:
-            rows = access.rows(folder, low, high, want, size)
+            rows = (access.listed(folder, low, high) if want == Want.LISTED
+                    else access.rows(folder, low, high, want, size))
             if not rows:
                 break
             yield rows
-            if len(rows) < size and not want & Want.BODY:
+            if len(rows) < size and want in (Want.HOT, Want.META):
                 break
             low = rows[-1][0] + 1
 

@@ -1,9 +1,9 @@
 """A thousand flipped bits in a copy of a database: all found, no wrong mail served, what can be read brought back.
 
 The copy is of 3,000 messages of 30 KB, about one page in thirteen has a flipped bit. A page whose checksum is wrong is
-never read from, so each message is either what was sent, to the byte, or an error; every broken page is found; seven of
-ten are mended from their checksums; the rebuilt database has every message that can be reached, its listings and
-counters made anew; the check names the messages whose content is lost.
+never read from, so each message is either what was sent, to the byte, or an error; every broken page is found; two of
+three are mended from their checksums; the rebuilt database has every message whose content stands on whole pages, its
+listings and counters made anew; the check names the messages whose content is lost.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import random
 import shutil
 from pathlib import Path
 
+import apsw
 import pytest
 
 from atoll.mailbox import Delivery, Store, StoreError, UidSet, Want
 from atoll.mailbox.backup import rebuild_file
 from atoll.mailbox.integrity import check
 from atoll.sql import SqlError
-from atoll.sql.sqlite import SqliteEngine, broken_pages
+from atoll.sql.sqlite import CHECKED_VFS, SqliteEngine, broken_pages, mend
 from tests.mailbox.kit import ALICE, ALICES, Directory, content, mounted
 
 COUNT = 3000
@@ -93,7 +94,60 @@ async def served(store: Store, sent: dict[int, bytes]) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+def stands_on(path: Path, table: str) -> list[set[int]]:
+    """For each row of a table with a rowid, in its order: its pages, by SQLite's own account of a sound file."""
+    connection = apsw.Connection(str(path), vfs=CHECKED_VFS)
+    rows: list[set[int]] = []
+    places: dict[str, int] = {}
+    for where, page, kind, cells in connection.execute(
+            "SELECT path, pageno, pagetype, ncell FROM dbstat WHERE name = ? ORDER BY path", (table,)).fetchall():
+        if kind == "leaf":
+            places[where] = len(rows)
+            rows += [{page} for _ in range(cells)]
+    for where, page, kind in connection.execute(
+            "SELECT path, pageno, pagetype FROM dbstat WHERE name = ?", (table,)).fetchall():
+        if kind == "overflow":
+            leaf, _, cell = where.partition("+")[0].rpartition("/")
+            rows[places[leaf + "/"] + int(cell, 16)].add(page)
+    connection.close()
+    return rows
+
+
+def cells_of(path: Path, table: str, pages: set[int]) -> int:
+    """Rows that stand on these pages."""
+    connection = apsw.Connection(str(path), vfs=CHECKED_VFS)
+    found = connection.execute("SELECT pageno, ncell FROM dbstat WHERE name = ?", (table,)).fetchall()
+    connection.close()
+    return sum(cells for page, cells in found if page in pages)
+
+
+def pages_of(path: Path, table: str, kind: str) -> list[int]:
+    connection = apsw.Connection(str(path), vfs=CHECKED_VFS)
+    found = connection.execute("SELECT pageno FROM dbstat WHERE name = ? AND pagetype = ?", (table, kind)).fetchall()
+    connection.close()
+    return [page for (page,) in found]
+
+
+async def rebuilt(folder: Path, directory: Directory, sent: dict[int, bytes]) -> set[int]:
+    """What is served after a repair; whatever is not is named, and what can be made again has been."""
+    rebuild_file(SqliteEngine(), folder / "db1.sqlite", 1)
+    async with mounted(folder, directory) as store:
+        report = await check(store.database("db1"), repair=True)
+        after = await served(store, sent)
+        named = " ".join(problem.where for problem in report.problems if problem.kind in ("content", "number"))
+        access = await store.open(ALICES, ALICE)
+        inbox = access.folder("INBOX")
+        for row in access.rows_of(inbox, UidSet.of(set(sent) - after), Want.HOT):
+            assert f"content {row.blob} " in named or "content is missing" in " ".join(
+                problem.text for problem in report.problems)
+        left = await check(store.database("db1"))
+        assert {problem.kind for problem in left.problems} <= {"content", "number"}
+        for row in access.rows(inbox, 1, 1 << 31, Want.META, limit=50):
+            assert b"Letter" in row.envelope
+    return after
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_a_thousand_flipped_bits(original: tuple[Path, Directory], sent: dict[int, bytes], tmp_path: Path,
                                        seed: int) -> None:
     path, directory = original
@@ -105,22 +159,37 @@ async def test_a_thousand_flipped_bits(original: tuple[Path, Directory], sent: d
     with contextlib.suppress(SqlError):  # a page that every mailbox needs may be among them
         async with mounted(tmp_path, directory) as store:
             before = await served(store, sent)
-    rebuild_file(SqliteEngine(), copy, 1)
-    async with mounted(tmp_path, directory) as store:
-        report = await check(store.database("db1"), repair=True)
-        after = await served(store, sent)
-        assert before <= after
-        assert len(after) > COUNT * 0.7  # an inner page that cannot be mended hides what is below it
-        named = " ".join(problem.where for problem in report.problems if problem.kind in ("content", "number"))
-        access = await store.open(ALICES, ALICE)
-        inbox = access.folder("INBOX")
-        for row in access.rows_of(inbox, UidSet.of(set(sent) - after), Want.HOT):
-            assert f"content {row.blob} " in named or "content is missing" in " ".join(
-                problem.text for problem in report.problems)
-        left = await check(store.database("db1"))
-        assert {problem.kind for problem in left.problems} <= {"content", "number"}
-        for row in access.rows(inbox, 1, 1 << 31, Want.META, limit=50):
-            assert b"Letter" in row.envelope
+    mended = tmp_path / "mended.sqlite"
+    shutil.copy(copy, mended)
+    left = set(mend(mended)[1])
+    assert len(left) < len(pages) // 2
+    after = await rebuilt(tmp_path, directory, sent)
+    assert before <= after
+    whole = {uid for uid, stands in zip(sorted(sent), stands_on(path, "blob"), strict=True) if not stands & left}
+    assert len(whole) > COUNT * 0.8
+    assert len(whole - after) <= cells_of(path, "item", left)
+    assert len(after & whole) >= len(whole) * 0.97
+
+
+@pytest.mark.parametrize(("table", "kind"), [("blob", "internal"), ("item", "internal"), ("item", "leaf"),
+                                             ("item_meta", "internal"),
+                                             ("folder", "leaf"), ("mailbox", "leaf"), ("counter", "leaf"),
+                                             ("sqlite_schema", "internal"), ("sqlite_schema", "leaf")])
+async def test_what_the_way_to_the_messages_is_lost_for(original: tuple[Path, Directory], sent: dict[int, bytes],
+                                                        tmp_path: Path, table: str, kind: str) -> None:
+    """Every page of a kind is beyond mending: whatever stands on others is found without it."""
+    path, directory = original
+    copy = tmp_path / "db1.sqlite"
+    shutil.copy(path, copy)
+    data = bytearray(copy.read_bytes())
+    pages = pages_of(path, table, kind)
+    assert pages
+    for page in pages:
+        for at in (1001, 2002, 3003):
+            data[(page - 1) * PAGE + at] ^= 0x11
+    copy.write_bytes(data)
+    assert set(pages) <= set(broken_pages(copy))
+    assert await rebuilt(tmp_path, directory, sent) == set(sent)
 
 
 async def test_a_sound_copy_has_no_broken_page(original: tuple[Path, Directory]) -> None:

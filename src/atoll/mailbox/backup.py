@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from atoll.base.failpoints import FAILPOINTS
@@ -23,9 +23,10 @@ from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError, no_folder
 from atoll.mailbox.memory import MailboxMemory, load
 from atoll.mailbox.model import Content, Flag, Folder, NewMessage
+from atoll.mailbox.remade import remake
 from atoll.mailbox.store import Store, schema
 from atoll.mailbox.switch import switch, sync_folder
-from atoll.sql import Connection, Engine, Schema, SqlError, Unsupported, migrate
+from atoll.sql import Connection, Engine, Fragment, Schema, SqlError, Unsupported, migrate
 from atoll.sql.migrate import version_of
 
 STEP_PAGES = 256
@@ -73,6 +74,24 @@ def _finish(engine: Engine, partial: Path, target: Path) -> int:
     os.replace(partial, target)
     sync_folder(target.parent)
     return target.stat().st_size
+
+
+def _drop_wrong(engine: Engine, path: Path) -> None:
+    """Contents that are not what was stored: of a page with two flipped bits that was mended as if it had one."""
+    database = engine.open(path, create=False)
+    after, wrong = 0, []
+    while rows := database.reader.all("SELECT blob, digest FROM blob WHERE blob > ? ORDER BY blob LIMIT 200", (after,)):
+        for blob, digest in rows:
+            after = blob
+            with contextlib.suppress(StoreError):
+                if blobs.digest_of(blobs.read(database.reader, blob)) != digest:
+                    wrong.append(blob)
+    database.writer.begin()
+    for blob in wrong:
+        database.writer.run("DELETE FROM blob WHERE blob = ?", (blob,))
+        database.writer.run("DELETE FROM blob_chunk WHERE blob = ?", (blob,))
+    database.writer.commit()  # failpoint: mailbox.mark.commit.before
+    database.close()
 
 
 def mark_restored(engine: Engine, path: Path) -> None:
@@ -143,14 +162,16 @@ def rebuild_file(engine: Engine, path: Path, now_ms: int) -> Path:
         _copy_file(log, copy.with_name(copy.name + "-wal"))
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.copied")
-    engine.mend(copy)
+    mended, _ = engine.mend(copy)
     migrate(engine, engine.open(fresh), _schema_of(engine, copy)).close()
-    engine.salvage(copy, fresh)
+    salvaged = engine.salvage(copy, fresh)
     migrate(engine, engine.open(fresh), schema()).close()
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.salvaged")
     _forget(copy)
-    _whole(engine, fresh)
+    _whole(engine, fresh, salvaged.fragments)
+    if mended:
+        _drop_wrong(engine, fresh)
     mark_restored(engine, fresh)
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.rebuild.before_switch")
@@ -181,11 +202,12 @@ def _forget(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _whole(engine: Engine, path: Path) -> None:
-    """Rows that a database cannot be without, if they are among the lost: counted from the others."""
+def _whole(engine: Engine, path: Path, fragments: Sequence[Fragment]) -> None:
+    """Rows that a database cannot be without, if they are among the lost: from the others."""
     database = engine.open(path, create=False)
     writer = database.writer
     writer.begin()
+    remake(writer, fragments)
     writer.run("INSERT INTO owner (one, owner_epoch, process, restored) SELECT 1, 0, '', 1"
                " WHERE NOT EXISTS (SELECT 1 FROM owner)")
     for counter, highest in (("mid", "SELECT max(mid) FROM mailbox"), ("fid", "SELECT max(fid) FROM folder"),

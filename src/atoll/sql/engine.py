@@ -25,6 +25,22 @@ class Lost:
     before: tuple[Any, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A row of `table` whose own page is lost: the columns that indexes know, its key among them."""
+
+    table: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """lost: where reading stopped, though what lies there may have been found another way."""
+
+    lost: list[Lost]
+    fragments: list[Fragment]
+
+
 class Reads(Protocol):
     """What can be asked with SELECT."""
 
@@ -137,7 +153,7 @@ class Engine(Protocol):
     def mend(self, path: Path) -> tuple[list[int], list[int]]:
         """Put back single flipped bits in a database that nobody has open: (pages mended, pages still broken)."""
 
-    def salvage(self, source: Path, target: Path | None) -> list[Lost]:
+    def salvage(self, source: Path, target: Path) -> Salvaged:
         """Copy every row that can still be read into a file with the schema; what cannot. From a helper thread."""
 
     def switch_in(self, old: Database, new: Database) -> Database:

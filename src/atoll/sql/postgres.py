@@ -25,7 +25,7 @@ from psycopg import errors, pq
 from psycopg.adapt import AdaptersMap
 from psycopg.types.numeric import Int8BinaryDumper, NumericBinaryLoader
 
-from atoll.sql.engine import Connection, Database, Lost, Record, Value
+from atoll.sql.engine import Connection, Database, Lost, Record, Salvaged, Value
 from atoll.sql.errors import Broken, Full, InDoubt, Locked, SqlError, Unsupported
 
 LOCK_MS = 7000
@@ -344,7 +344,7 @@ class PostgresEngine:
     def mend(self, path: Path) -> tuple[list[int], list[int]]:
         raise Unsupported("pages of PostgreSQL are not ours to mend")
 
-    def salvage(self, source: Path, target: Path | None) -> list[Lost]:
+    def salvage(self, source: Path, target: Path) -> Salvaged:
         raise Unsupported("a damaged PostgreSQL is restored by the server's tools")
 
     def switch_in(self, old: Database, new: Database) -> Database:

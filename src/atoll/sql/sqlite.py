@@ -19,10 +19,10 @@ from typing import Any
 import apsw
 import apsw.sqlite_extra
 
-from atoll.sql.engine import Connection, Database, Lost, Record, Value
+from atoll.sql.engine import Connection, Database, Lost, Record, Salvaged, Value
 from atoll.sql.errors import Broken, Full, InDoubt, Locked, ReadOnly, SqlError
 from atoll.sql.mend import CHECKSUM_BYTES, mended
-from atoll.sql.salvage import salvage
+from atoll.sql.salvage import salvage, unreadable
 
 PAGE_SIZE = 4096
 """A group of one to five messages writes some 16 pages to the log: with 4 KiB pages that takes 40 % less system time
@@ -274,7 +274,7 @@ class SqliteDatabase:
         return broken_pages(self.path)
 
     def unreadable(self) -> list[Lost]:
-        return salvage(self.path, None, self._engine.vfs, ())
+        return unreadable(self.path, self._engine.vfs)
 
     def size(self) -> int:
         log = Path(f"{self.path}-wal")
@@ -384,8 +384,8 @@ class SqliteEngine:
     def mend(self, path: Path) -> tuple[list[int], list[int]]:
         return mend(path)
 
-    def salvage(self, source: Path, target: Path | None) -> list[Lost]:
-        return salvage(source, target, self.vfs, broken_pages(source))
+    def salvage(self, source: Path, target: Path) -> Salvaged:
+        return salvage(source, target, self.vfs, broken_pages)
 
     def copy_for_migration(self, database: Database) -> Database | None:
         path = database.path.with_name(database.path.name + ".migrating")

@@ -102,6 +102,20 @@ def test_sessions_do_not_notice(house: Island, role: str) -> None:
         client.logout()
 
 
+@pytest.mark.parametrize("role", ["transport", "mailbox-1", "directory"])
+def test_a_message_that_comes_right_after_a_death_waits_and_is_not_refused(role: str) -> None:
+    with Island() as island, smtplib.SMTP("localhost", island.ports["smtp"], timeout=20) as client:
+        client.send_message(message("before"), "x@elsewhere.example", ["alice@example.test"])
+        island.kill(role)
+        time.sleep(0.03)
+        client.send_message(message("after"), "x@elsewhere.example", ["alice@example.test"])
+        watcher, _ = imap_again(island, "alice")
+        deadline = time.monotonic() + QUEUE_SECONDS
+        while len(subjects(watcher)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert sorted(subjects(watcher)) == ["after", "before"]
+
+
 def test_a_sign_in_during_a_directory_restart_waits_or_is_told_to_try_again() -> None:
     with Island() as island:  # of its own: a role that has died before is started again later
         island.kill("directory")

@@ -170,6 +170,24 @@ def test_whoever_needs_it_waits_and_is_not_refused(house: Island, role: str) -> 
     assert deaths(house) == []
 
 
+def test_all_of_them_one_after_the_other_is_an_upgrade(house: Island) -> None:
+    alice, before = imap(house, "alice"), roles(house)
+    sender = Sender(house, "bob", "upgrade")
+    with sender.sending():
+        rows = atoll(house, "role", "restart", "--all", "--drain", "1")["roles"]
+    assert [row["name"] for row in rows] == ["directory", "content", "mailbox-1", "mailbox-2", "transport",
+                                             "frontend-1"]
+    assert all(row["starts"] == before[row["name"]]["starts"] + 1 for row in rows)
+    assert not {row["pid"] for row in rows} & {row["pid"] for row in before.values()}
+    assert not works(alice)
+    bob = imap(house, "bob")
+    deadline = time.monotonic() + 30
+    while set(sender.acknowledged) - set(subjects(bob)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert set(sender.acknowledged) <= set(subjects(bob))
+    assert deaths(house) == []
+
+
 def test_what_cannot_be_restarted(house: Island) -> None:
     assert "no such role; there are directory, content" in atoll(house, "role", "restart", "postmaster", code=3)
     assert "a role's name, or --all" in atoll(house, "role", "restart", code=2)

@@ -24,6 +24,7 @@ from atoll.protocols.imap.limits import Limits
 from atoll.protocols.imap.server import ImapServer
 from atoll.protocols.lmtp.server import LmtpServer
 from atoll.protocols.pop3.server import Pop3Server
+from atoll.roles import writers
 from atoll.roles.operate import Operator
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
@@ -100,13 +101,14 @@ async def main(ctx: RoleContext) -> None:
     for outcome in scanner.counts:
         ctx.metrics.gauge("content_looks", lambda outcome=outcome: scanner.counts[outcome],  # type: ignore[misc]
                           outcome=outcome)
+    proving = asyncio.create_task(writers.prove(store, ctx.health))
     await ctx.ready()
     await ctx.stopping.wait()
     listening.close()
     op.close_connections()
     await shares.close()
     await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
-    for task in (*mounting, telling):
+    for task in (*mounting, telling, proving):
         task.cancel()
     await asyncio.gather(quotas.close(), removals.close())
     await store.close()
@@ -133,6 +135,7 @@ async def _tell_ended(backend: Backend, ended: list[str]) -> None:
 async def _mount(ctx: RoleContext, store: Store, at: DatabaseAt) -> None:
     """Until it is mounted; a failure is shown by `atoll health`."""
     path = DataPaths(ctx.data).mailbox(ctx.name) / f"{at.name}.sqlite"
+    ctx.health(f"database {at.name}", "warn", "being opened; one of an older version is migrated first")
     while True:
         try:
             await store.mount(at.name, path)

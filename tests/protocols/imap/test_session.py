@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 
-from tests.protocols.imap.conftest import MESSAGES, Site
+import pytest
+
+from atoll.protocols.imap import handover
+from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
 
 async def test_first_path(site: Site) -> None:
@@ -76,6 +79,26 @@ async def test_a_mailbox_process_that_goes_in_mid_literal_is_only_an_end(site: S
     while piece := await asyncio.wait_for(client.reader.read(2**20), 10):
         heard = (heard + piece)[-200:]
     assert b"* BYE" not in heard
+
+
+async def test_when_many_lose_their_mailbox_process_they_are_told_over_some_time(
+        site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PROCESSES 11, reconnect storm."""
+    monkeypatch.setattr(handover, "SPREAD_ABOVE", 5)
+    monkeypatch.setattr(handover, "SPREAD_SECONDS", 0.8)
+    clients = [await site.sign_in() for _ in range(12)]
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+
+    async def ended(client: Client) -> float:
+        assert (await client.ended()).startswith(b"* BYE [UNAVAILABLE]")
+        return loop.time() - begin
+
+    for session in site.one.server.sessions():
+        session.transport.abort()
+    times = sorted(await asyncio.gather(*map(ended, clients)))
+    assert times[-1] - times[0] > 0.2
+    assert times[-1] < 2
 
 
 async def test_revoked_sessions_end(site: Site) -> None:

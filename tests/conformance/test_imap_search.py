@@ -139,6 +139,27 @@ def test_9051_7_3_4_esearch_after_enable_rev2(found: Imap) -> None:
     assert numbers(reply.esearch()["ALL"]) == [2, 3, 4, 5, 6]
 
 
+def test_rfc5182_2_1_what_is_saved_when_a_search_fails(imap: Imap, box: str) -> None:
+    """NO: "$" is empty. BAD: it stays."""
+    imap.append(box, b"Subject: a\r\n\r\n")
+    imap.select(box)
+    for command in ("SEARCH RETURN (SAVE) CHARSET X-UNKNOWN ALL", "SORT RETURN (SAVE) (DATE) X-UNKNOWN ALL"):
+        imap.ok("SEARCH RETURN (SAVE) ALL")
+        imap.bad("SEARCH RETURN (SAVE) FOO")
+        assert sorted(imap.ok("FETCH $ UID").fetched()) == [1]
+        assert imap.no(command).code.startswith("BADCHARSET")
+        assert imap.ok("FETCH $ UID").fetched() == {}
+
+
+@pytest.mark.parametrize("key", ["KEYWORD \\Seen", "UNKEYWORD \\Deleted", "KEYWORD", "KEYWORD a]b", "NOT", "OR ALL", "()",
+                                 "UID", "UID 0", "LARGER -1", "BEFORE 31-Feb-2020", "SINCE 2020-01-01", "HEADER x",
+                                 "FROM", "NONSENSE", "1:", "1,,2", "ALL ", "(ALL", "ALL)"])
+def test_6_4_4_keys_out_of_form(found: Imap, key: str) -> None:
+    found.bad(f"SEARCH {key}")
+    found.bad(f"UID SEARCH {key}")
+    assert found.ok("SEARCH ALL").search() == ALL
+
+
 def test_rfc5182_searchres(imap: Imap, box: str) -> None:
     for number in range(1, 6):
         imap.append(box, mail(number, date="Mon, 1 Jan 2007 00:30:00 +0200", subject=f"s{number}"))

@@ -178,6 +178,17 @@ def test_6_4_7_copy(imap: Imap, box: str) -> None:
     assert not reply.has_code("COPYUID")
 
 
+def test_rfc2180_4_4_copy_of_what_is_gone(two: tuple[Imap, Imap], box: str) -> None:
+    """By number: the client named something that it believes is there. By uid: it does not matter."""
+    one, other = two
+    one.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+    one.ok("EXPUNGE")
+    assert other.no(f"COPY 2 {box}").code == "EXPUNGEISSUED"
+    other.ok("NOOP")
+    other.ok(f"UID COPY 2 {box}")
+    other.ok(f"UID MOVE 2 {box}")
+
+
 def test_rfc6851_move(two: tuple[Imap, Imap], box: str) -> None:
     one, other = two
     one.ok(f"CREATE {box}.to")

@@ -268,7 +268,12 @@ class Session(asyncio.Protocol):
         if entry is None:
             raise Bad("Unknown command")
         self._check_state(entry.state)
-        args = entry.parse(cur)
+        try:
+            args = entry.parse(cur)
+        except BadCharset as bad:
+            if bad.saves and self.selected is not None:
+                self.selected.saved = ()
+            raise
         if self.remote is not None and (entry.state is State.SELECTED or name in ("NOOP", "IDLE")):
             await self._relay_selected(self.remote, command, name, args)
             return None

@@ -46,6 +46,8 @@ async def run(session: Session, args: tuple[SequenceSet, str], tag: bytes, *, ui
         return await (across.move if move else across.copy)(session, selected, known, target)
     work = selected.access.move if move else selected.access.copy
     placed = await work(selected.folder, known, target)
+    if not placed and not uid:
+        raise No("EXPUNGEISSUED", "The messages are gone")  # [RFC 2180 §4.4] they were there when the client named them
     code = across.copyuid(target.uidv, placed)
     if not move:
         return Ok("Copied", code)

@@ -16,7 +16,11 @@ class Bad(Exception):
 
 
 class BadCharset(Bad):
-    """Strings in a charset that we do not know: well formed, so answered NO [RFC 9051 §6.4.4]."""
+    """Strings in a charset that we do not know: well formed, so answered NO [RFC 9051 §6.4.4].
 
-    def __init__(self) -> None:
+    saves: the result was to become "$", which is empty after a NO [RFC 9051 §6.4.4.1].
+    """
+
+    def __init__(self, *, saves: bool = False) -> None:
         super().__init__("Charset is not supported", "BADCHARSET (US-ASCII UTF-8)")
+        self.saves = saves

@@ -112,7 +112,7 @@ def _date(cur: Cursor, name: str) -> SearchKey:
 
 
 def _keyword(cur: Cursor, name: str) -> SearchKey:
-    key = HasFlag(cur.flag())
+    key = HasFlag(cur.atom().decode("ascii"))  # [RFC 9051 §9] flag-keyword: system flags have keys of their own
     return Not(key) if name == "UNKEYWORD" else key
 
 
@@ -138,12 +138,12 @@ _WITH_ARGUMENT: dict[str, Callable[[Cursor, str], SearchKey]] = {
 }
 
 
-def _charset(cur: Cursor) -> None:
+def _charset(cur: Cursor, returns: frozenset[str] = frozenset()) -> None:
     """charset SP: a command that ends here has no keys and is out of form, whatever its charset."""
     name = as_text(cur.astring()).upper()
     cur.space()
     if name not in ("UTF-8", "US-ASCII"):
-        raise BadCharset
+        raise BadCharset(saves="SAVE" in returns)
 
 
 def _returns(cur: Cursor) -> tuple[frozenset[str], bool]:
@@ -165,7 +165,7 @@ def parse_search(cur: Cursor) -> Search:
     """[RETURN (...) SP] [CHARSET name SP] key *(SP key)"""
     returns, extended = _returns(cur)
     if cur.skip(b"CHARSET "):
-        _charset(cur)
+        _charset(cur, returns)
     key = _Keys(cur).all(1)
     cur.end()
     return Search(key, returns, extended)
@@ -185,7 +185,7 @@ def parse_sort(cur: Cursor) -> Sort:
         if len(criteria) > 2 * len(SORT_KEYS):
             raise Bad("Too many sort keys")
     cur.expect(b") ")
-    _charset(cur)
+    _charset(cur, returns)
     key = _Keys(cur).all(1)
     cur.end()
     return Sort(tuple(criteria), Search(key, returns, extended))

@@ -41,7 +41,7 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     if args.vanished and not (uid and session.enabled.qresync and args.changed_since is not None):
         raise Bad("VANISHED needs UID FETCH, CHANGEDSINCE and ENABLE QRESYNC")
     if args.changed_since is not None or "MODSEQ" in args.items:
-        session.enabled.condstore = True  # [RFC 7162 §3.1]
+        session.use_condstore()
     plan = Plan(args.items, selected, uid=uid, modseq=args.changed_since is not None)
     ranges = selected.asked(args.messages, uid=uid)
     if args.changed_since is not None:

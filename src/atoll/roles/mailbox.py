@@ -34,6 +34,8 @@ from atoll.runtime.turns import Turns
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
 
+FINISH_SECONDS = 5.0
+"""For commands that run when the process is told to stop."""
 MOUNT_AGAIN = 1.0
 """Seconds between attempts to mount a database that could not be."""
 
@@ -107,7 +109,7 @@ async def main(ctx: RoleContext) -> None:
     listening.close()
     op.close_connections()
     await shares.close()
-    await asyncio.gather(imap.close(), pop3.close(), lmtp.close())
+    await asyncio.gather(imap.close(FINISH_SECONDS), pop3.close(FINISH_SECONDS), lmtp.close())
     for task in (*mounting, telling, proving):
         task.cancel()
     await asyncio.gather(quotas.close(), removals.close())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 
 import pytest
 
@@ -99,6 +100,25 @@ async def test_when_many_lose_their_mailbox_process_they_are_told_over_some_time
     times = sorted(await asyncio.gather(*map(ended, clients)))
     assert times[-1] - times[0] > 0.2
     assert times[-1] < 2
+
+
+async def test_a_command_that_runs_is_answered_before_the_goodbye(site: Site) -> None:
+    """PROCESSES 11, new mailbox code: finish the running commit."""
+    busy, idle = await site.sign_in(), await site.sign_in()
+    go_on = threading.Event()
+    holding = asyncio.create_task(site.one.store.database("db1").writer.between(lambda: go_on.wait(10)))
+    await asyncio.sleep(0.05)
+    busy.send(b"a APPEND INBOX {5+}\r\nx\r\n\r\n\r\n")
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(site.one.server.close(5))
+    assert (await idle.ended()).startswith(b"* BYE [UNAVAILABLE]")
+    assert not closing.done()
+    go_on.set()
+    await closing
+    said = await busy.ended()
+    assert b"a OK [APPENDUID " in said
+    assert b"* BYE [UNAVAILABLE]" in said
+    await holding
 
 
 async def test_revoked_sessions_end(site: Site) -> None:

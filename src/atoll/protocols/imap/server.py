@@ -27,6 +27,9 @@ from atoll.runtime.sockets import serve_unix
 from atoll.runtime.turns import Turns
 
 SWEEP_SECONDS = 30.0
+CLOSING_SECONDS = 0.02
+"""Between looks at who is still busy when we stop."""
+GOODBYE = "Please connect again"
 
 
 class ImapServer:
@@ -70,18 +73,23 @@ class ImapServer:
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
-    async def close(self) -> None:
-        """Accept no more and say goodbye to everybody."""
+    async def close(self, seconds: float = 0.0) -> None:
+        """Accept no more, say goodbye to everybody; seconds: how long a command that runs may take to be answered."""
         for server in self._servers:
             server.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        deadline = self.clock.monotonic() + seconds
+        while any(session.busy for session in self._sessions) and self.clock.monotonic() < deadline:
+            for session in [one for one in self._sessions if not one.busy]:
+                session.bye("UNAVAILABLE", GOODBYE)
+            await asyncio.sleep(CLOSING_SECONDS)
         self.end_all()
 
     def end_all(self) -> None:
         """Say goodbye to everybody: we stop, or nobody would tell us of revocations (Backend.on_away)."""
         for session in list(self._sessions):
-            session.bye("UNAVAILABLE", "Please connect again")
+            session.bye("UNAVAILABLE", GOODBYE)
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -21,6 +21,8 @@ from atoll.protocols.pop3.session import Mailboxes, Session
 from atoll.runtime.peers import Peer
 from atoll.runtime.sockets import serve_unix
 
+CLOSING_SECONDS = 0.02
+"""Between looks at who is still busy when we stop."""
 SWEEP_SECONDS = 30.0
 
 
@@ -55,12 +57,17 @@ class Pop3Server:
         if self._sweeper is None:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
 
-    async def close(self) -> None:
-        """Accept no more and end all sessions; nothing is deleted."""
+    async def close(self, seconds: float = 0.0) -> None:
+        """Accept no more and end all sessions; seconds: how long an answer that is on its way may take."""
         for server in self._servers:
             server.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        deadline = self.clock.monotonic() + seconds
+        while any(session.busy for session in self._sessions) and self.clock.monotonic() < deadline:
+            for session in [one for one in self._sessions if not one.busy]:
+                session.end()
+            await asyncio.sleep(CLOSING_SECONDS)
         self.end_all()
 
     def __len__(self) -> int:

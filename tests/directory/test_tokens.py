@@ -152,3 +152,22 @@ def test_a_pid_that_is_used_again_is_another_process() -> None:
     with pytest.raises(BadToken, match="from another process"):
         checks.verify(make(clock, fb=100, jti="4"), FRONTEND)
     assert checks.verify(make(clock, jti="5"), FRONTEND).fb == 0
+
+
+class Newer(Claims, frozen=True):
+    """What a directory of the next version may say."""
+
+    zone: str = "north"
+
+
+@pytest.mark.parametrize(("crit", "good"), [((), True), (("sub", "zone"), False), (("sub",), True)])
+def test_what_a_newer_directory_says_is_ignored_unless_it_is_critical(crit: tuple[str, ...], good: bool) -> None:
+    """PROCESSES 11, upgrade of all: N and N-1 understand each other's tokens."""
+    clock = Clock()
+    fields = {name: getattr(claims(clock, crit=crit), name) for name in Claims.__struct_fields__}
+    token = sign(KEY, Newer(**fields)).encode()
+    if good:
+        assert verifier(clock).verify(token, FRONTEND).sub == b"u" * 16
+    else:
+        with pytest.raises(BadToken, match="do not know"):
+            verifier(clock).verify(token, FRONTEND)

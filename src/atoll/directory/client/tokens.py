@@ -59,6 +59,8 @@ class Claims(msgspec.Struct, frozen=True):
     cb: str = ""
     fb: int = 0
     """When that process was started, in clock ticks since boot; 0: it is no role's (an operator's command)."""
+    crit: tuple[str, ...] = ()
+    """Claims that whoever checks must know. Others that it does not know are ignored: the directory may be newer."""
 
 
 class BadToken(Exception):
@@ -143,6 +145,8 @@ class TokenVerifier:
         return claims
 
     def _check(self, claims: Claims, peer: Peer) -> None:
+        if claims.crit and not set(claims.crit) <= set(Claims.__struct_fields__):
+            raise BadToken("says what we do not know")
         now = self._clock.now_ms()
         if claims.aud != self._audience:
             raise BadToken("for another process")

@@ -45,7 +45,7 @@ async def test_a_second_owner_fences_the_first(tmp_path: Path) -> None:
 
 async def test_somebody_holds_the_write_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator's sqlite3 in a transaction: refused when it lasts, done when it ends in time."""
-    monkeypatch.setattr(sqlite, "BUSY_MS", 300)
+    monkeypatch.setattr(sqlite, "LOOP_BUSY_MS", 300)
     async with mounted(tmp_path) as store:
         await store.open(ALICES, ALICE)
         other = apsw.Connection(str(tmp_path / "db1.sqlite"), vfs=sqlite.CHECKED_VFS)

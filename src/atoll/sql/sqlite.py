@@ -30,6 +30,9 @@ than with 8 KiB ones, and large groups cost the same (measured; STORE 7 had show
 CACHE_KIB = 16384
 STATEMENTS = 256
 BUSY_MS = 5000
+LOOP_BUSY_MS = 100
+"""How long the event loop waits for a lock that another process holds (an operator's sqlite3): everybody waits with it.
+Who is refused then, comes again: transport by its schedule, a client by its person."""
 LOG_LIMIT = 64 << 20
 """What is left of the log's file after a restart."""
 
@@ -202,6 +205,9 @@ class SqliteDatabase:
         self._helper: SqliteConnection | None = None
         self._log_pages = 0
         assert isinstance(self.writer, SqliteConnection)
+        assert isinstance(self.reader, SqliteConnection)
+        for connection in (self.writer, self.reader):
+            connection.raw.set_busy_timeout(LOOP_BUSY_MS)
         self.writer.raw.set_wal_hook(self._committed)
         row = self.writer.one("PRAGMA page_size")
         self._page_size = int(row[0]) if row is not None else PAGE_SIZE

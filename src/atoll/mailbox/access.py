@@ -93,6 +93,11 @@ class Access:
         """The name of the database that this mailbox is in."""
         return self._database.name
 
+    @property
+    def is_open(self) -> bool:
+        """False when the database was dismounted since: open again."""
+        return not self._database.closed
+
     # -- who may what -------------------------------------------------------------------------------------------
     def _view(self) -> MailboxMemory:
         if self._database.closed:

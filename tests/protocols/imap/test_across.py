@@ -217,6 +217,50 @@ async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -
         await watch.close()
 
 
+async def test_subscribed_ones_are_found_by_any_pattern(colleagues: Site) -> None:
+    """LSUB "" "*" is all that many programs ask."""
+    watches = [ShareWatch(process.store, process.backend) for process in (colleagues.one, colleagues.two)]
+    alice = await colleagues.sign_in()
+    own = set(await listed(alice, b'LSUB "" *'))
+    for owner in OWNERS:
+        await shared(colleagues, owner)
+    await asyncio.sleep(0.1)
+    assert set(await listed(alice, b'LSUB "" *')) == own
+    for owner in OWNERS:
+        await alice.ok(b"SUBSCRIBE " + team(owner))
+    teams = {team(owner).strip(b'"') for owner in OWNERS}
+    assert set(await listed(alice, b'LSUB "" *')) == own | teams
+    assert set(await listed(alice, b'LIST (SUBSCRIBED) "" *')) == own | teams
+    assert set(await listed(alice, b'LIST "" *')).isdisjoint(teams)
+    found = await alice.ok(b'LIST (SUBSCRIBED RECURSIVEMATCH) "" "Other Users/%"')
+    assert sorted(found) == [b'* LIST (\\NonExistent) "/" "Other Users/%b@example.test" ' % owner.encode()
+                             + b'("CHILDINFO" ("SUBSCRIBED"))\r\n' for owner in sorted(OWNERS)]
+    bob = await colleagues.sign_in(b"bob")
+    await bob.ok(b"DELETE Team")
+    assert set(await listed(alice, b'LSUB "" *')) == own | teams - {team("bob").strip(b'"')}  # nothing is his to show
+    for watch in watches:
+        await watch.close()
+
+
+async def test_a_shared_mailbox_whose_database_was_mounted_again(colleagues: Site) -> None:
+    await shared(colleagues, "dave")
+    alice = await colleagues.sign_in()
+    await alice.ok(b"STATUS %b (MESSAGES)" % team("dave"))
+    await colleagues.one.store.dismount("db3")
+    assert b" NO [UNAVAILABLE] " in (await alice.ask(b"STATUS %b (MESSAGES)" % team("dave")))[-1]
+    await colleagues.one.store.mount("db3", colleagues.folder / "db3.sqlite")
+    await alice.ok(b"STATUS %b (MESSAGES)" % team("dave"))
+
+
+async def test_a_folder_is_not_renamed_into_another_mailbox(colleagues: Site) -> None:
+    for owner in OWNERS:
+        await shared(colleagues, owner, b"lrswipkxtea")
+    alice = await colleagues.sign_in()
+    for owner in OWNERS:
+        for words in (team(owner) + b" mine", b"Archive " + team(owner)[:-1] + b'/x"'):
+            assert b" NO [CANNOT] " in (await alice.ask(b"RENAME " + words))[-1], (owner, words)
+
+
 async def test_a_folder_in_another_process_is_a_folder(colleagues: Site) -> None:
     """Everything that a client does with a shared folder, where it lives in another process."""
     bob = await shared(colleagues, "bob", b"lrswipkxtea")

@@ -33,8 +33,8 @@ SPECIAL_USE: dict[WellKnown, str] = {
 async def resolve(session: Session, name: str) -> tuple[Access, str]:
     """Whose mailbox, and which path in it. No("NONEXISTENT") for a person who is not there or shares nothing."""
     if not name.startswith(OTHER_USERS + DELIMITER):
-        if session.is_delegate:  # another process asks: what is its person's own is there, not here
-            raise No("NONEXISTENT", "No such folder")
+        if session.is_delegate:  # RENAME between this mailbox and the person's own, which is in another process
+            raise No("CANNOT", "A folder stays in its mailbox")
         return session.mine, name
     address, _, path = name.removeprefix(OTHER_USERS + DELIMITER).partition(DELIMITER)
     return await other_user(session, address), path
@@ -44,7 +44,7 @@ async def other_user(session: Session, address: str) -> Access:
     """Access to somebody else's mailbox; kept for the session."""
     key = address.casefold()
     access = session.others.get(key)
-    if access is not None:
+    if access is not None and access.is_open:
         return access
     assert session.claims is not None
     info = await session.server.people.mailbox_of(address)

@@ -3,7 +3,8 @@
 Folders of recoverable items are hidden: they are listed for a pattern that begins with "Recoverable Items", or always
 when the configuration says so.
 Other people's folders are listed for a pattern that begins with "Other Users": of the person whom it names, or of all
-who share something. Those of other processes are asked to answer for theirs; each of them once.
+who share something; those that the client is subscribed to for every pattern that they match. Other processes are asked
+to answer for theirs, each of them once.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
     if "HIGHESTMODSEQ" in args.status:
         session.use_condstore()
     patterns = [Pattern(args.reference + pattern) for pattern in args.patterns]
-    found = await _candidates(session, patterns)
+    found = await _candidates(session, patterns, subscribed="SUBSCRIBED" in args.select)
     above = _subscribed_above(found) if "RECURSIVEMATCH" in args.select else frozenset()
     out: list[bytes] = [] if args.select else list(_levels(session, patterns, found))
     for name, folder in found.folders:
@@ -134,6 +135,10 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
     if args.select >= {"SUBSCRIBED"} and "SPECIAL-USE" not in args.select:
         out += [b'* LIST (\\NonExistent \\Subscribed) "/" %b\r\n' % response.mailbox(name, utf8=session.enabled.rev2)
                 for name in found.lost if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.4]
+        out += [b'* LIST (\\NonExistent) "/" %b ("CHILDINFO" ("SUBSCRIBED"))\r\n'
+                % response.mailbox(name, utf8=session.enabled.rev2)
+                for name in sorted(above - dict(found.folders).keys() - {names.OTHER_USERS})
+                if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.5]
     if out:
         session.write(b"".join(out))
     return Ok("Listed")
@@ -141,7 +146,7 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
 
 async def run_lsub(session: Session, args: ListCommand, tag: bytes) -> Ok:
     pattern = Pattern(args.reference + args.patterns[0])
-    found = await _candidates(session, [pattern])
+    found = await _candidates(session, [pattern], subscribed=True)
     lines: dict[str, bytes] = {}
     subscribed = [(name, b"") for name, folder in found.folders if folder.subscribed]
     for name, flags in [*subscribed, *((name, b"\\Noselect") for name in found.lost)]:
@@ -166,8 +171,11 @@ class _Found:
     """Is there something of other people, here or elsewhere?"""
 
 
-async def _candidates(session: Session, patterns: list[Pattern]) -> _Found:
-    """One's own folders, and those of the people whom a pattern names; other processes answer for theirs meanwhile."""
+async def _candidates(session: Session, patterns: list[Pattern], *, subscribed: bool) -> _Found:
+    """One's own folders, and those of the people whom a pattern names; other processes answer for theirs meanwhile.
+
+    subscribed: of other people's, whatever a pattern can match is wanted.
+    """
     found = _Found()
     if not session.is_delegate:
         hidden = session.server.limits.show_recoverable or any(
@@ -175,7 +183,7 @@ async def _candidates(session: Session, patterns: list[Pattern]) -> _Found:
         found.folders += [(folder.path, folder) for folder in session.mine.folders(hidden=hidden)]
         found.lost += session.mine.subscribed_names()
     asked: set[str] = set()
-    people = await _people(session, patterns)
+    people = await _people(session, patterns, subscribed=subscribed)
     found.others = any(people.values())
     for address, everybody in people.items():
         try:
@@ -195,14 +203,15 @@ async def _candidates(session: Session, patterns: list[Pattern]) -> _Found:
     return found
 
 
-async def _people(session: Session, patterns: list[Pattern]) -> dict[str, bool]:
+async def _people(session: Session, patterns: list[Pattern], *, subscribed: bool) -> dict[str, bool]:
     """Addresses that the patterns name; of all who share something (True) when a wildcard stands in its place."""
     people: dict[str, bool] = {}
     for pattern in patterns:
-        if not f"{pattern.literal}/".startswith(f"{names.OTHER_USERS}/"):
+        reaches = subscribed and pattern.has_wildcard and names.OTHER_USERS.startswith(pattern.literal)
+        if not reaches and not f"{pattern.literal}/".startswith(f"{names.OTHER_USERS}/"):
             continue
         address, slash, _ = pattern.literal.removeprefix(names.OTHER_USERS).removeprefix("/").partition("/")
-        if address and (slash or not pattern.has_wildcard):
+        if address and not reaches and (slash or not pattern.has_wildcard):
             people.setdefault(address, False)
         elif pattern.has_wildcard:
             people.update(dict.fromkeys(await _sharing(session), True))

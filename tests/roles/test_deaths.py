@@ -12,11 +12,10 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.island import Island
+from tests.island import Island, alive
 from tests.roles.people import Sender, imap, imap_again, message, subjects, works
 
 BACK_SECONDS = 2.0
@@ -150,18 +149,11 @@ def test_roles_end_with_the_supervisor_and_the_island_comes_back() -> None:
         os.kill(island.process.pid, signal.SIGKILL)
         island.process.wait()
         deadline = time.monotonic() + 5
-        while any(_alive(pid) for pid in pids.values()) and time.monotonic() < deadline:
+        while any(alive(pid) for pid in pids.values()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert [name for name, pid in pids.items() if _alive(pid)] == []
+        assert [name for name, pid in pids.items() if alive(pid)] == []
         island.start()
         assert subjects(imap(island, "alice")) == ["kept"]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_crash_loop_backs_off_is_shown_and_harms_nobody_else() -> None:

@@ -64,3 +64,32 @@ def test_a_role_that_is_killed_while_it_starts(role: str) -> None:
         island.wait_ready(READY_SECONDS)
         assert set(island.healthz().values()) == {"ok"}
         assert works(imap(island, "bob"))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_supervisor_that_is_killed_while_roles_start(seed: int) -> None:
+    chance = random.Random(seed)
+    with starting() as island:
+        for _ in range(2):
+            time.sleep(chance.uniform(0.2, 1.0))
+            assert island.process is not None
+            os.kill(island.process.pid, signal.SIGKILL)
+            island.process.wait()
+            offset = island.offset
+            island.start(wait=False)  # at once: roles of before hold the ports, perhaps they have not begun yet
+        island.wait_ready(READY_SECONDS)
+        assert island.offset == offset
+        assert works(imap(island, "alice"))
+
+
+def test_a_role_that_cannot_start_is_shown_and_does_not_keep_the_others_from_serving() -> None:
+    island = Island()
+    (island.data / "queue" / "queue.sqlite").mkdir(parents=True)
+    try:
+        island.start(wait=False)
+        island.wait_ready(30)
+        assert works(imap(island, "alice"))
+        assert island.healthz()["transport"] == "fail"
+        assert island.health()["state"] == "fail"
+    finally:
+        island.close()

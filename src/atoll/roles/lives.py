@@ -103,13 +103,17 @@ class Running:
         """Every process of it that runs."""
         return [life for life in (self.life, self.coming, *self.leaving) if life is not None and life.alive]
 
+    @property
+    def old(self) -> int:
+        """How many processes of before let their sessions end."""
+        return sum(life.alive for life in self.leaving)
+
     def row(self, now: float) -> RoleRow:
         """How its processes are: for `atoll role list`, and the first row of its health."""
         seconds = now - self.life.began if self.life is not None else 0.0
         pid = self.life.child.pid if self.life is not None and self.life.alive else 0
-        old = sum(life.alive for life in self.leaving)
         state, detail = self._state(now)
-        return RoleRow(self.name, state, pid, self.starts, seconds, old, self.restarting, self.trouble,
+        return RoleRow(self.name, state, pid, self.starts, seconds, self.old, self.restarting, self.trouble,
                        detail)
 
     def _state(self, now: float) -> tuple[State, str]:

@@ -62,15 +62,15 @@ class Sockets:
             "mbox-imap": lambda: paths.mbox_imap(number), "op": lambda: paths.op(instance.name),
         }[listener]()
 
-    def bind(self, config: Config, passed: Passed) -> None:
+    def bind(self, config: Config, passed: Passed, patience: float = 0.0) -> None:
         """Make the directories and listen everywhere; where a service manager listens for us already, take that."""
         self._directories()
         offset = config.listen.port_offset
         self.ports = {name: port + offset for name, port in (*CLIENT_PORTS.items(), ("health", HEALTH_PORT))}
         listen = config.listen
         for name in CLIENT_PORTS:
-            self._client[name] = self._tcp(name, listen.address, passed)
-        self.health = self._tcp("health", listen.health_address, passed)
+            self._client[name] = self._tcp(name, listen.address, passed, patience)
+        self.health = self._tcp("health", listen.health_address, passed, patience)
         for name in passed.close():
             notify.drop(name)
         shared = bool(self.identities)
@@ -81,9 +81,9 @@ class Sockets:
                 self._inside[instance.name, name] = bind_unix(self.path(instance, name), mode)
         self.op = bind_unix(self.paths.op("supervisor"), 0o666 if shared else 0o600)
 
-    def _tcp(self, name: str, address: str, passed: Passed) -> socket.socket:
+    def _tcp(self, name: str, address: str, passed: Passed, patience: float) -> socket.socket:
         port = self.ports[name]
-        sock = passed.take(address, port) or bind_tcp(name, address, port)
+        sock = passed.take(address, port) or bind_tcp(name, address, port, patience)
         notify.store(name, sock)
         return sock
 

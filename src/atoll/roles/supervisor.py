@@ -46,6 +46,8 @@ from atoll.runtime.status import MAX_HEAD, Answer, StatusServer
 from atoll.runtime.tls import BadCertificate, read_pair
 
 PROBE_SECONDS = 0.2
+PATIENCE_SECONDS = 10.0
+"""After a supervisor that died: its roles learn of that when they have started, and hold the ports until then."""
 
 _log = logging.getLogger("atoll.supervisor")
 
@@ -129,6 +131,7 @@ class Supervisor:
         answers = await asyncio.gather(*(child.ask("metrics") for _, child in living))
         rows = [(name, answer["rows"]) for (name, _), answer in zip(living, answers, strict=True) if answer]
         own = [["gauge", "role_up", {"of": role.name}, float(role.ready)] for role in self.roles]
+        own += [["gauge", "role_old_processes", {"of": role.name}, float(role.old)] for role in self.roles]
         own += [["counter", "role_starts_total", {"of": role.name}, float(role.starts)] for role in self.roles]
         return Answer(200, "text/plain; version=0.0.4", render([("supervisor", own), *rows]).encode())
 
@@ -252,16 +255,19 @@ def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_lev
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BindError(f"an island runs in {data} already") from None
+        lock.seek(0)
+        crashed = bool(lock.read(1))  # whoever stops in order leaves nothing in it
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        sockets.bind(config, Passed(notify.passed(os.environ)))
+        sockets.bind(config, Passed(notify.passed(os.environ)), PATIENCE_SECONDS if crashed else 0.0)
         sockets.folders(config)
         if os.geteuid() == 0:
             harden.drop_capabilities(harden.SUPERVISOR)
         card = setup.write_card(data, people, sockets.ports) if demo else None
         supervisor = Supervisor(data, config, sockets, _environment(), load, card, single=single)
         uvloop.run(supervisor.run())
+        lock.truncate(0)
     return 0
 
 

@@ -12,11 +12,13 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 BACKLOG = 4096
 """Waiting connections per listener; the kernel cuts it to net.core.somaxconn."""
+AGAIN_SECONDS = 0.05
 MAX_UNIX_PATH = 107
 """sun_path holds 108 bytes with its NUL, unix(7)."""
 
@@ -25,14 +27,17 @@ class BindError(Exception):
     """A listener cannot be had; str() is for the operator."""
 
 
-def bind_tcp(name: str, address: str, port: int) -> socket.socket:
-    """A listening TCP socket. "::" takes IPv4 as well, and falls back to it on a machine without IPv6."""
+def bind_tcp(name: str, address: str, port: int, patience: float = 0.0) -> socket.socket:
+    """A listening TCP socket. "::" takes IPv4 as well, and falls back to it on a machine without IPv6.
+
+    patience: seconds to wait for a port that is in use; for processes of ours that have not ended yet.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         if address == "::" and error.errno == errno.EAFNOSUPPORT:
-            return bind_tcp(name, "0.0.0.0", port)  # noqa: S104 - the operator asked for every address
+            return bind_tcp(name, "0.0.0.0", port, patience)  # noqa: S104 - the operator asked for every address
         raise BindError(f"{name}: {error.strerror}") from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,6 +47,9 @@ def bind_tcp(name: str, address: str, port: int) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
+        if error.errno == errno.EADDRINUSE and patience > 0:
+            time.sleep(AGAIN_SECONDS)
+            return bind_tcp(name, address, port, patience - AGAIN_SECONDS)
         reasons = {errno.EADDRINUSE: "is in use by another program", errno.EACCES: "needs root (or a --port-offset)",
                    errno.EADDRNOTAVAIL: "is not an address of this machine"}
         why = reasons.get(error.errno or 0, error.strerror)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from atoll.admin import ops
-from atoll.admin.cli import NOUNS
+from atoll.admin.cli import NOUNS, cli
 from atoll.base import audit
 
 from .conftest import Island
@@ -113,6 +116,14 @@ def test_quotas_and_settings(alice: Island) -> None:
     assert alice.run("setting", "set", "quota-receive", "-1").exit_code == 2  # looks like an option
     assert alice.run("setting", "set", "quota-receive", "--", "-1").exit_code == 1
     assert alice.run("setting", "set", "colour", "red").exit_code == 1
+    assert alice.run("setting", "set", "quota-receive", "1.5G").exit_code == 0
+    assert alice.json("setting", "get", "quota-receive")["settings"][0]["value"] == str(3 << 29)
+    assert "1.5G" in alice.run("setting", "get").stdout
+    result = alice.run("setting", "set", "quota-receive", "much")
+    assert (result.exit_code, result.stderr) == (1, "atoll: 'much' is not a size: 500M, 10G, none\n")
+    result = alice.run("quota", "set", "alice@example.test", "--warn", "2G", "--send", "1G")
+    assert result.exit_code == 1
+    assert "a later step is not below an earlier one" in result.stderr
     assert alice.run("setting", "set", "quota-receive", "--default").exit_code == 0
     assert alice.json("setting", "get", "quota-receive")["settings"][0]["value"] is None
 
@@ -190,6 +201,79 @@ def test_every_noun_has_help(noun: str, tmp_path: Path) -> None:
 
 def test_the_shell_completes_nouns_and_verbs(tmp_path: Path) -> None:
     assert "_ATOLL_COMPLETE" in Island(tmp_path).run("completion", "bash").stdout
+
+
+def completed(island: Island, *words: str) -> list[str]:
+    """What bash is offered for the last word."""
+    line = " ".join(["atoll", *words])
+    done = subprocess.run(
+        [sys.executable, "-c", "from atoll.admin.cli import main; main()"], capture_output=True, text=True, check=True,
+        env={**os.environ, "_ATOLL_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words)),
+             "ATOLL_DATA": str(island.data)})
+    assert done.stderr == ""
+    return [row.partition(",")[2] for row in done.stdout.splitlines() if row]
+
+
+def test_the_shell_completes_names_of_the_island(alice: Island, tmp_path: Path) -> None:
+    alice.run("alias", "create", "info@example.test", "alice@example.test")
+    assert completed(alice, "quo") == ["quota"]
+    assert completed(alice, "mailbox", "rem") == ["remove", "removed"]
+    assert completed(alice, "mailbox", "show", "al") == ["alice@example.test"]
+    assert completed(alice, "mailbox", "show", "zz") == []
+    assert completed(alice, "alias", "remove", "in") == ["info@example.test"]
+    assert completed(alice, "domain", "show", "ex") == ["example.test"]
+    assert completed(alice, "database", "check", "db") == ["db1", "db2"]
+    assert completed(alice, "setting", "set", "quota-w") == ["quota-warn"]
+    assert completed(Island(tmp_path / "nothing"), "mailbox", "show", "al") == []  # no island: no noise
+
+
+def verbs(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        ctx = click.Context(command)
+        for name in command.list_commands(ctx):
+            child = command.get_command(ctx, name)
+            assert child is not None
+            yield from verbs(child, f"{path} {name}")
+    else:
+        yield path, command
+
+
+@pytest.mark.parametrize(("path", "command"), list(verbs(cli, "atoll")))
+def test_every_verb_has_an_example_and_fits_its_list(path: str, command: click.Command) -> None:
+    assert "Example" in (command.help or ""), path
+    assert not command.get_short_help_str(62).endswith("..."), path  # what is left of 80 columns
+    if not path.startswith(("atoll serve", "atoll completion")):
+        assert {"--json", "--data"} <= {option for param in command.params for option in param.opts}, path
+
+
+def test_mistyped_words_are_answered_with_what_was_meant(alice: Island) -> None:
+    for words, meant in ((("mailboxes", "list"), "'mailbox'"), (("mailbox", "lst"), "'list'"), (("qota",), "'quota'")):
+        result = alice.run(*words)
+        assert result.exit_code == 2
+        assert f"Did you mean {meant}?" in result.stderr
+    result = alice.run("mailbox", "show", "alice")
+    assert result.exit_code == 3
+    assert "alice@example.test?" in result.stderr
+    result = alice.run("mailbox", "create", "carol doe@example.test")
+    assert result.exit_code == 1
+    assert "no spaces" in result.stderr
+
+
+def test_mailboxes_are_counted_before_their_first_use(alice: Island) -> None:
+    alice.run("mailbox", "create", "bob@example.test")
+    assert [(row["database"], row["mailboxes"]) for row in alice.json("database", "list")["databases"]] == [
+        ("db1", 1), ("db2", 1)]
+
+
+def test_removed_mailboxes(alice: Island) -> None:
+    assert alice.run("mailbox", "remove", "alice@example.test", "--yes").exit_code == 0
+    (row,) = alice.json("mailbox", "removed")["mailboxes"]
+    assert (row["address"], row["display"]) == ("alice@example.test", "Alice Doe")
+    assert completed(alice, "mailbox", "restore", "al") == ["alice@example.test"]
+    assert alice.run("mailbox", "restore").exit_code == 2
+    assert alice.run("mailbox", "restore", "--id", "junk!").exit_code == 3
+    assert alice.json("mailbox", "restore", "--id", row["mailbox"]) == {"address": "alice@example.test"}
+    assert alice.run("mailbox", "purge", "alice@example.test", "--yes").exit_code == 3  # not removed
 
 
 def test_the_command_starts_quickly() -> None:

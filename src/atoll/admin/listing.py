@@ -67,8 +67,14 @@ class Listing:
         """The mailbox with this address; RpcError("not_found")."""
         info = self._recipients.mailbox_of(address)
         if info is None:
-            raise RpcError("not_found", f"no such mailbox: {address[:320]}")
+            meant = self._recipients.login_name(address) if "@" not in address else None
+            hint = f" (an address is name@domain: {meant}?)" if meant is not None else ""
+            raise RpcError("not_found", f"no such mailbox: {address[:320]}{hint}")
         return info
+
+    def mailboxes_of_databases(self) -> dict[str, int]:
+        """database -> how many mailboxes live there."""
+        return dict(self._db.rows("SELECT db, count(*) FROM mailbox WHERE deleted = 0 GROUP BY db"))
 
     def row(self, info: MailboxInfo, disabled: bool) -> ops.MailboxRow:
         quota = ops.Quota(info.quota.warn, info.quota.send, info.quota.receive)

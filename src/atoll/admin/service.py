@@ -149,6 +149,7 @@ class AdminService:
     async def mailbox_create(self, call: Call, ask: ops.MailboxCreate) -> ops.MailboxCreated:
         hash_, made = (None, "") if ask.shared else await self._hashed(ask.password, ask.hash)
         quota = Quota(ask.quota.warn, ask.quota.send, ask.quota.receive) if ask.quota else None
+        _check_steps(quota)
         mailbox, user = await self._register.create_mailbox(
             ask.address, kind="shared" if ask.shared else "user", display=ask.display, hash_=hash_,
             database=ask.database, quota=quota)
@@ -224,8 +225,7 @@ class AdminService:
 
     async def quota_set(self, call: Call, ask: ops.QuotaSet) -> None:
         quota = Quota(ask.quota.warn, ask.quota.send, ask.quota.receive) if ask.quota else None
-        if quota is not None and min(quota.warn, quota.send, quota.receive) < 0:
-            raise RpcError("invalid", "a quota is 0 (none) or a number of bytes")
+        _check_steps(quota)
         await self._register.change_mailbox(ask.address, quota=quota, default_quota=quota is None)
 
     # -- audit, tokens ------------------------------------------------------------------------------------------
@@ -311,6 +311,9 @@ class AdminService:
         answers = await self._relay.ask_all(self._backends(), "database.list", ask, ops.Databases)
         seen = {row.database: row for answer in answers.values() if isinstance(answer, ops.Databases)
                 for row in answer.databases}
+        for name, count in self._listing.mailboxes_of_databases().items():  # made at first use, they exist before
+            if name in seen:
+                seen[name].mailboxes = count
         return ops.Databases([seen.get(info.name) or ops.DatabaseRow(info.name, info.backend, "unknown",
                                                                      owner_epoch=info.owner_epoch)
                               for info in self._parts.recipients.databases()])
@@ -324,6 +327,18 @@ class AdminService:
 
     async def database_dismount(self, call: Call, ask: ops.DatabaseName) -> None:
         await self._mounting("database.dismount", ask, False)
+
+
+def _check_steps(quota: Quota | None) -> None:
+    if quota is None:
+        return
+    steps = (quota.warn, quota.send, quota.receive)
+    if min(steps) < 0:
+        raise RpcError("invalid", "a quota is 0 (none) or a number of bytes")
+    wanted = [step for step in steps if step]
+    if wanted != sorted(wanted):
+        raise RpcError("invalid", "warn comes first, then no sending, then no receiving: a later step is not below an "
+                                  "earlier one")
 
 
 def _id(text: str) -> bytes:

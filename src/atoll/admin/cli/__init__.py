@@ -7,6 +7,7 @@ Spec   docs/seams.md 7. Each noun is a module that is imported when it is used: 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any
 
@@ -49,6 +50,14 @@ class Nouns(click.Group):
         module = importlib.import_module(f"atoll.admin.cli.{NOUNS[cmd_name][0]}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(self, ctx: click.Context,
+                        args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """A noun that is mistyped, or in the plural, is answered with the one that was meant."""
+        if args and args[0] not in NOUNS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], NOUNS, 1)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from atoll.admin import ops
-from atoll.admin.cli.client import ask, common, done, emit, facts, table, tell, time_text
+from atoll.admin.cli.client import ADDRESS, ask, common, done, emit, facts, table, tell, time_text
 
 
 @click.group()
@@ -14,7 +14,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.option("--name", required=True, help="What it is for, for people.")
 @click.option("--protocol", "protocols", multiple=True, type=click.Choice(["imap", "pop3", "submit"]),
               help="Where it is good (repeat); else IMAP and submission.")
@@ -30,20 +30,26 @@ def create(address: str, name: str, protocols: tuple[str, ...]) -> None:
 
 
 @command.command("list")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @common
 def list_(address: str) -> None:
-    """Show a mailbox's app passwords (never the passwords themselves)."""
+    """Show which app passwords a mailbox has.
+
+    Example: atoll app-password list alice@example.org
+    """
     found = ask("app-password.list", ops.MailboxAddress(address), ops.AppPasswords)
     emit(found, lambda: table(("ID", "NAME", "PROTOCOLS", "CREATED"), [
         (row.id, row.name, " ".join(row.protocols), time_text(row.created)) for row in found.app_passwords]))
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.argument("id_", metavar="ID")
 @common
 def remove(address: str, id_: str) -> None:
-    """Revoke an app password. The mailbox's open sessions end."""
+    """Revoke an app password. The mailbox's open sessions end.
+
+    Example: atoll app-password remove alice@example.org 7jor7ugstib7mckxe27qu3rem4
+    """
     tell("app-password.remove", ops.AppPasswordRemove(address, id_))
     done("removed")

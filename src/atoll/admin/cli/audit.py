@@ -43,7 +43,10 @@ def list_(kind: str, user: str, hours: float, limit: int) -> None:
 @command.command()
 @common
 def verify() -> None:
-    """Follow the chain of hashes from the first event. Exit code 1 when it is broken."""
+    """Follow the chain of hashes from the first event. Exit code 1 when it is broken.
+
+    Example: atoll audit verify
+    """
     found = ask("audit.verify", Empty(), ops.AuditVerified)
     emit(found, lambda: facts((("chain", "whole" if found.ok else f"BROKEN: {found.broken}"), ("events", found.lines),
                                ("last number", found.seq), ("last hash", found.hash))))

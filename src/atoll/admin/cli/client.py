@@ -19,7 +19,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
+from atoll.admin import ops
 from atoll.runtime.paths import RunPaths
 from atoll.runtime.rpc import Empty, RpcClient, RpcError
 
@@ -162,6 +164,43 @@ class Size(click.ParamType[int]):
 
 
 SIZE = Size()
+
+
+class Named(click.ParamType[str]):
+    """A name that the island knows: the shell completes it."""
+
+    def __init__(self, name: str, op: str, params: Callable[[str], msgspec.Struct], result: type[msgspec.Struct],
+                 rows: str, column: str) -> None:
+        self.name = name
+        self._asks = op, params, result
+        self._shows = rows, column
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """What begins so; nothing when the island is away: completion never complains."""
+        op, params, result = self._asks
+        rows, column = self._shows
+        path = RunPaths(data_of(ctx)).admin
+        if not path.exists():
+            return []
+        try:
+            found = asyncio.run(_ask(path, op, params(incomplete), result))
+        except (RpcError, OSError):
+            return []
+        names = [str(getattr(row, column)) for row in getattr(found, rows)]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+ADDRESS = Named("address", "mailbox.list", lambda begun: ops.MailboxFilter(text=begun, limit=100), ops.Mailboxes,
+                "mailboxes", "address")
+REMOVED = Named("address", "mailbox.removed", lambda begun: ops.MailboxFilter(text=begun, limit=100), ops.RemovedRows,
+                "mailboxes", "address")
+DOMAIN = Named("domain", "domain.list", lambda begun: Empty(), ops.Domains, "domains", "name")
+DATABASE = Named("database", "database.list", lambda begun: Empty(), ops.Databases, "databases", "database")
+ALIAS = Named("alias", "alias.list", lambda begun: ops.AliasFilter(), ops.Aliases, "aliases", "alias")
+SETTING = Named("setting", "setting.get", lambda begun: ops.SettingName(), ops.Settings, "settings", "name")
 
 
 def size_text(number: int) -> str:

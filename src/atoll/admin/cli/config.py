@@ -21,7 +21,7 @@ def command() -> None:
 @common
 @click.pass_context
 def check(ctx: click.Context, file: str | None) -> None:
-    """Read a configuration file as the island would; without FILE, the island's own.
+    """Is a configuration file good? Without FILE, the island's own.
 
     --json prints every setting in effect. Exit code 1 when the file cannot be used.
 

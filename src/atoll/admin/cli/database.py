@@ -7,7 +7,20 @@ import sys
 import click
 
 from atoll.admin import ops
-from atoll.admin.cli.client import ask, common, done, emit, facts, size_text, sure, table, tell, time_text
+from atoll.admin.cli.client import (
+    ADDRESS,
+    DATABASE,
+    ask,
+    common,
+    done,
+    emit,
+    facts,
+    size_text,
+    sure,
+    table,
+    tell,
+    time_text,
+)
 from atoll.runtime.rpc import Empty
 
 
@@ -19,36 +32,48 @@ def command() -> None:
 @command.command("list")
 @common
 def list_() -> None:
-    """Show every database."""
+    """Show every database.
+
+    Example: atoll database list
+    """
     found = ask("database.list", Empty(), ops.Databases)
     emit(found, lambda: table(("DATABASE", "ROLE", "STATE", "MAILBOXES", "SIZE"), [
         (row.database, row.backend, row.state, row.mailboxes, size_text(row.size)) for row in found.databases]))
 
 
 @command.command()
-@click.argument("database")
+@click.argument("database", type=DATABASE)
 @common
 def mount(database: str) -> None:
-    """Open a database for use."""
+    """Open a database for use.
+
+    Example: atoll database mount db1
+    """
     tell("database.mount", ops.DatabaseName(database))
     done(f"{database}: mounted")
 
 
 @command.command()
-@click.argument("database")
+@click.argument("database", type=DATABASE)
 @common
 def dismount(database: str) -> None:
-    """Close a database: its sessions end, mail for it waits."""
+    """Close a database: its sessions end, mail for it waits.
+
+    Example: atoll database dismount db1
+    """
     tell("database.dismount", ops.DatabaseName(database))
     done(f"{database}: dismounted")
 
 
 @command.command()
-@click.argument("database")
+@click.argument("database", type=DATABASE)
 @click.option("--repair", is_flag=True, help="Derive anew what can be derived.")
 @common
 def check(database: str, repair: bool) -> None:
-    """Check blobs, counters and the change log. Exit code 1 when something does not hold."""
+    """Check blobs, counters and the change log. Exit code 1 when something does not hold.
+
+    Example: atoll database check db1 --repair
+    """
     report = ask("database.check", ops.DatabaseCheck(database, repair), ops.CheckReport)
 
     def text() -> None:
@@ -64,35 +89,43 @@ def check(database: str, repair: bool) -> None:
 
 
 @command.command()
-@click.argument("database")
+@click.argument("database", type=DATABASE)
 @common
 def backup(database: str) -> None:
-    """Back up a database while it runs. The file's name is printed."""
+    """Back up a database while it runs. The file's name is printed.
+
+    Example: atoll database backup db1
+    """
     made = ask("database.backup", ops.DatabaseName(database), ops.BackupMade)
     emit(made, lambda: facts((("backup", made.backup), ("size", size_text(made.size)),
                               ("seconds", f"{made.seconds:.1f}"))))
 
 
 @command.command()
-@click.argument("database")
+@click.argument("database", type=DATABASE)
 @common
 def backups(database: str) -> None:
-    """Show a database's backups."""
+    """Show a database's backups.
+
+    Example: atoll database backups db1
+    """
     found = ask("database.backups", ops.DatabaseName(database), ops.Backups)
     emit(found, lambda: table(("BACKUP", "MADE", "SIZE"), [
         (row.backup, time_text(row.made), size_text(row.size)) for row in found.backups]))
 
 
 @command.command()
-@click.argument("database")
-@click.argument("backup_")
-@click.option("--mailbox", default="", help="Only this mailbox (address).")
+@click.argument("database", type=DATABASE)
+@click.argument("backup_", metavar="BACKUP")
+@click.option("--mailbox", default="", type=ADDRESS, help="Only this mailbox (address).")
 @click.option("--folder", default="", help="Only this folder of the mailbox.")
 @click.option("--item", default="", help="Only this item (id) of the mailbox.")
 @click.option("--yes", is_flag=True, help="Do not ask (whole database).")
 @common
 def restore(database: str, backup_: str, mailbox: str, folder: str, item: str, yes: bool) -> None:
-    """Restore from a backup: the whole database, or a mailbox, folder or item beside the live content.
+    """Restore from a backup.
+
+    The whole database; or a mailbox, a folder or an item, beside the live content.
 
     \b
     Examples:

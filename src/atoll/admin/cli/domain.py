@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from atoll.admin import ops
-from atoll.admin.cli.client import ask, common, done, emit, facts, sure, table, tell
+from atoll.admin.cli.client import DOMAIN, ask, common, done, emit, facts, sure, table, tell
 from atoll.runtime.rpc import Empty
 
 
@@ -29,24 +29,30 @@ def create(name: str) -> None:
 @command.command("list")
 @common
 def list_() -> None:
-    """Show every domain."""
+    """Show every domain.
+
+    Example: atoll domain list
+    """
     found = ask("domain.list", Empty(), ops.Domains)
     emit(found, lambda: table(("DOMAIN", "MAILBOXES", "ALIASES", "CATCH-ALL"),
                               [(row.name, row.mailboxes, row.aliases, row.catch_all) for row in found.domains]))
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", type=DOMAIN)
 @common
 def show(name: str) -> None:
-    """Show one domain."""
+    """Show one domain.
+
+    Example: atoll domain show example.org
+    """
     row = ask("domain.show", ops.DomainName(name), ops.DomainRow)
     emit(row, lambda: facts((("domain", row.name), ("mailboxes", row.mailboxes), ("aliases", row.aliases),
                              ("catch-all", row.catch_all or "none"))))
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", type=DOMAIN)
 @click.option("--catch-all", help='The mailbox that gets mail for unknown addresses; "" for none.', required=True)
 @common
 def change(name: str, catch_all: str) -> None:
@@ -59,11 +65,14 @@ def change(name: str, catch_all: str) -> None:
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", type=DOMAIN)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def remove(name: str, yes: bool) -> None:
-    """Stop accepting mail for a domain that has no addresses left."""
+    """Stop accepting mail for a domain that has no addresses left.
+
+    Example: atoll domain remove example.org --yes
+    """
     sure(f"Stop accepting mail for {name}?", yes)
     tell("domain.remove", ops.DomainName(name))
     done(f"{name}: removed")

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from atoll.admin.cli.client import EXIT, common, data_of, emit, fail, printable
+from atoll.admin.cli.client import ADDRESS, EXIT, common, data_of, emit, fail, printable
 
 
 class Exported(msgspec.Struct):
@@ -38,7 +38,8 @@ def command() -> None:
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option("--folder", "only", multiple=True, help="Only this folder (may be repeated).")(function)
-    function = click.option("--from", "address", required=True, metavar="ADDRESS", help="The mailbox.")(function)
+    function = click.option("--from", "address", required=True, type=ADDRESS, metavar="ADDRESS",
+                            help="The mailbox.")(function)
     return click.argument("path", type=click.Path(file_okay=False, path_type=Path))(function)
 
 
@@ -46,7 +47,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @_options
 @common
 def maildir(path: Path, address: str, only: tuple[str, ...]) -> None:
-    """As a Maildir++ in a new directory, with flags, keywords and dates.
+    """As a Maildir++, with flags, keywords and dates.
 
     Example: atoll export maildir alice-mail --from alice@example.org
     """
@@ -59,7 +60,7 @@ def maildir(path: Path, address: str, only: tuple[str, ...]) -> None:
 @_options
 @common
 def mbox(path: Path, address: str, only: tuple[str, ...]) -> None:
-    """As one mbox (mboxrd) for each folder in a new directory.
+    """As one mbox (mboxrd) for each folder.
 
     Example: atoll export mbox alice-mail --from alice@example.org
     """
@@ -72,7 +73,7 @@ def mbox(path: Path, address: str, only: tuple[str, ...]) -> None:
 @_options
 @common
 def eml(path: Path, address: str, only: tuple[str, ...]) -> None:
-    """As one file for each message, byte for byte, in a new directory, with an index.
+    """As one file for each message, with an index.
 
     Example: atoll export eml alice-mail --from alice@example.org --folder "Archive/2025"
     """

@@ -14,7 +14,10 @@ from atoll.runtime.rpc import Empty
 @click.command()
 @common
 def command() -> None:
-    """Show the state of every role. Exit code 1 when something fails."""
+    """Show the state of every role. Exit code 1 when something fails.
+
+    Example: atoll health --json
+    """
     health = ask("health.show", Empty(), ops.Health)
 
     def text() -> None:

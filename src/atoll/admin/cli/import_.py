@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from atoll.admin.cli.client import EXIT, common, data_of, emit, printable, read_secret
+from atoll.admin.cli.client import ADDRESS, EXIT, common, data_of, emit, printable, read_secret
 from atoll.runtime.paths import RunPaths
 
 SHOWN = 20
@@ -79,12 +79,13 @@ def command() -> None:
 
 def _into(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option("--into", default="", help="Put everything under this folder.")(function)
-    return click.option("--to", "to", required=True, metavar="ADDRESS", help="The mailbox it goes into.")(function)
+    return click.option("--to", "to", required=True, type=ADDRESS, metavar="ADDRESS",
+                        help="The mailbox it goes into.")(function)
 
 
 @command.command()
 @click.argument("url")
-@click.option("--to", "to", default="", metavar="ADDRESS", help="The mailbox it goes into.")
+@click.option("--to", "to", default="", type=ADDRESS, metavar="ADDRESS", help="The mailbox it goes into.")
 @click.option("--csv", "table", type=click.File(encoding="utf-8-sig"), help="Many mailboxes: user,password,mailbox.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--master", default="", help="Sign in as this administrator of the old server, for each user.")
@@ -167,7 +168,7 @@ def maildir(path: Path, to: str, into: str) -> None:
 @_into
 @common
 def mbox(paths: tuple[Path, ...], folder: str, to: str, into: str) -> None:
-    """Bring mbox files, or directories with mbox files (Thunderbird's too).
+    """Bring mbox files and trees of them, Thunderbird's too.
 
     Example: atoll import mbox archive.mbox --folder Archive --to alice@example.org
     """

@@ -7,6 +7,10 @@ import click
 
 from atoll.admin import ops
 from atoll.admin.cli.client import (
+    ADDRESS,
+    DATABASE,
+    DOMAIN,
+    REMOVED,
     SIZE,
     ask,
     common,
@@ -41,7 +45,8 @@ def _secret(password_stdin: bool, hash_stdin: bool) -> tuple[bytes, str]:
 @click.argument("address")
 @click.option("--display", default="", help="Name that people see.")
 @click.option("--shared", is_flag=True, help="A shared mailbox: nobody signs in with it, others open it by rights.")
-@click.option("--database", default="", help="Where it lives; else the database with the fewest mailboxes.")
+@click.option("--database", default="", type=DATABASE,
+              help="Where it lives; else the database with the fewest mailboxes.")
 @click.option("--quota", type=SIZE, help="What it may hold (10G): warned at 90 %, sending stops at 95 %.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--hash-stdin", is_flag=True,
@@ -68,11 +73,18 @@ def create(address: str, display: str, shared: bool, database: str, quota: int |
 
 
 @command.command("list")
-@click.option("--domain", default="", help="Only of this domain.")
+@click.option("--domain", default="", type=DOMAIN, help="Only of this domain.")
 @click.option("--text", default="", help="Part of the address or display name.")
 @common
 def list_(domain: str, text: str) -> None:
-    """Show mailboxes."""
+    """Show mailboxes.
+
+    \b
+    Examples:
+      atoll mailbox list
+      atoll mailbox list --domain example.org --text doe
+      atoll mailbox list --json | jq -r '.mailboxes[] | select(.enabled | not).address'
+    """
     found = ops.Mailboxes([])
     after = ""
     while True:
@@ -88,10 +100,13 @@ def list_(domain: str, text: str) -> None:
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @common
 def show(address: str) -> None:
-    """Show one mailbox."""
+    """Show one mailbox.
+
+    Example: atoll mailbox show alice@example.org
+    """
     shown = ask("mailbox.show", ops.MailboxAddress(address), ops.MailboxShow)
     row = shown.mailbox
     emit(shown, lambda: facts((
@@ -104,7 +119,7 @@ def show(address: str) -> None:
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.option("--display", help="Name that people see.")
 @click.option("--protocol", "protocols", multiple=True, type=PROTOCOLS, help="A protocol that may be used (repeat).")
 @click.option("--app-passwords-only/--any-password", default=None, help="Refuse the main password on mail protocols.")
@@ -121,25 +136,31 @@ def change(address: str, display: str | None, protocols: tuple[str, ...], app_pa
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @common
 def disable(address: str) -> None:
-    """Forbid sign-in and end open sessions. Mail still arrives."""
+    """Forbid sign-in and end open sessions. Mail still arrives.
+
+    Example: atoll mailbox disable alice@example.org
+    """
     tell("mailbox.disable", ops.MailboxAddress(address))
     done(f"{address}: disabled")
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @common
 def enable(address: str) -> None:
-    """Allow sign-in again."""
+    """Allow sign-in again.
+
+    Example: atoll mailbox enable alice@example.org
+    """
     tell("mailbox.enable", ops.MailboxAddress(address))
     done(f"{address}: enabled")
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def remove(address: str, yes: bool) -> None:
@@ -155,11 +176,14 @@ def remove(address: str, yes: bool) -> None:
 
 
 @command.command()
-@click.option("--domain", default="", help="Only of this domain.")
+@click.option("--domain", default="", type=DOMAIN, help="Only of this domain.")
 @click.option("--text", default="", help="Part of the address or display name.")
 @common
 def removed(domain: str, text: str) -> None:
-    """Show removed mailboxes that can be restored, the newest first."""
+    """Show removed mailboxes that can be restored, the newest first.
+
+    Example: atoll mailbox removed --domain example.org
+    """
     found = ask("mailbox.removed", ops.MailboxFilter(domain, text), ops.RemovedRows)
     emit(found, lambda: table(("ADDRESS", "NAME", "DATABASE", "REMOVED", "KEPT UNTIL", "MAILBOX ID"), [
         (row.address, row.display, row.database, time_text(row.removed), time_text(row.purged_after), row.mailbox)
@@ -167,14 +191,14 @@ def removed(domain: str, text: str) -> None:
 
 
 @command.command()
-@click.argument("address", default="")
+@click.argument("address", default="", type=REMOVED)
 @click.option("--id", "mailbox", default="", help="The one with this id; else the newest that had the address.")
 @click.option("--as", "new", default="", metavar="ADDRESS", help="Give it this address; the old one may be taken.")
 @common
 def restore(address: str, mailbox: str, new: str) -> None:
-    """Bring a removed mailbox back: mail, folders, rights, password, and those of its addresses that are free.
+    """Bring a removed mailbox back.
 
-    App passwords stay revoked.
+    With its mail, folders, rights, password, and those of its addresses that are free. App passwords stay revoked.
 
     \b
     Examples:
@@ -188,7 +212,7 @@ def restore(address: str, mailbox: str, new: str) -> None:
 
 
 @command.command()
-@click.argument("address", default="")
+@click.argument("address", default="", type=REMOVED)
 @click.option("--id", "mailbox", default="", help="The one with this id; else the newest that had the address.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
@@ -205,7 +229,7 @@ def purge(address: str, mailbox: str, yes: bool) -> None:
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
 @click.option("--hash-stdin", is_flag=True, help="Read a password hash from standard input.")
 @common
@@ -225,12 +249,15 @@ def recoverable() -> None:
 
 
 @recoverable.command("list")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.option("--text", default="", help="Part of the subject or sender.")
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 100_000))
 @common
 def recoverable_list(address: str, text: str, limit: int) -> None:
-    """Show deleted items, newest first."""
+    """Show deleted items, newest first.
+
+    Example: atoll mailbox recoverable list alice@example.org --text invoice
+    """
     found = ask("mailbox.recoverable", ops.RecoverableFilter(address, text, limit), ops.Recoverables)
     emit(found, lambda: table(("ID", "DELETED", "FOLDER", "FROM", "SUBJECT", "SIZE"), [
         (row.id, time_text(row.deleted), row.folder, row.sender, row.subject, size_text(row.size))
@@ -238,7 +265,7 @@ def recoverable_list(address: str, text: str, limit: int) -> None:
 
 
 @recoverable.command("recover")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.argument("ids", nargs=-1)
 @click.option("--text", default="", help="Everything with this in its subject or sender.")
 @click.option("--all", "all_", is_flag=True, help="Everything.")

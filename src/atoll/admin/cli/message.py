@@ -23,7 +23,9 @@ def command() -> None:
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 100_000))
 @common
 def trace(id_: str, sender: str, recipient: str, hours: float, limit: int) -> None:
-    """Show what happened to messages: received, delivered, deferred, failed.
+    """Show what became of messages.
+
+    Received, delivered, deferred, failed.
 
     Example: atoll message trace --recipient alice@example.org --hours 2
     """

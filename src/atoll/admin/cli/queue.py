@@ -17,7 +17,10 @@ def command() -> None:
 @command.command("list")
 @common
 def list_() -> None:
-    """Show every queue."""
+    """Show every queue.
+
+    Example: atoll queue list
+    """
     found = ask("queue.list", Empty(), ops.Queues)
     emit(found, lambda: table(("QUEUE", "MESSAGES", "SIZE", "STATE", "NEXT TRY", "LAST ERROR"), [
         (row.queue, row.messages, size_text(row.size), row.state, time_text(row.next_try), row.last_error)
@@ -29,7 +32,10 @@ def list_() -> None:
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 100_000))
 @common
 def show(queue: str, limit: int) -> None:
-    """Show the messages of a queue, or of all."""
+    """Show the messages of a queue, or of all.
+
+    Example: atoll queue show mailbox-1
+    """
     found = ask("queue.show", ops.QueueName(queue, limit), ops.QueuedMessages)
     emit(found, lambda: table(("ID", "ARRIVED", "FROM", "TO", "SIZE", "TRIES", "LAST ERROR"), [
         (row.id, time_text(row.arrived), row.sender, ", ".join(row.recipients), size_text(row.size), row.tries,
@@ -41,7 +47,10 @@ def show(queue: str, limit: int) -> None:
 @click.option("--queue", default="", help="Every message of this queue.")
 @common
 def retry(id_: str, queue: str) -> None:
-    """Try now: one message, a queue, or everything."""
+    """Try now: one message, a queue, or everything.
+
+    Example: atoll queue retry --queue mailbox-1
+    """
     count = ask("queue.retry", ops.QueueAct(id_, queue), ops.Count)
     done(f"{count.count} being tried", count)
 
@@ -53,7 +62,10 @@ def retry(id_: str, queue: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @common
 def remove(id_: str, queue: str, notify: bool, yes: bool) -> None:
-    """Remove one message or a whole queue: it is not delivered any more."""
+    """Remove one message or a whole queue, undelivered.
+
+    Example: atoll queue remove 5f2c… --notify
+    """
     if bool(id_) == bool(queue):
         raise click.UsageError("an id or --queue")
     sure("Remove this mail undelivered?", yes)

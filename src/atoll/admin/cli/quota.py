@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from atoll.admin import ops
-from atoll.admin.cli.client import SIZE, ask, common, done, emit, facts, size_text, table, tell
+from atoll.admin.cli.client import ADDRESS, SIZE, ask, common, done, emit, facts, size_text, table, tell
 from atoll.runtime.rpc import Empty
 
 STATES = {"": "within its limits", "warned": "owner warned", "no-sending": "may not send",
@@ -18,10 +18,10 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @common
 def show(address: str) -> None:
-    """Show a mailbox's three steps, what it holds and which step it has come to.
+    """Show a mailbox's limits and what it holds.
 
     Example: atoll quota show alice@example.org
     """
@@ -36,7 +36,7 @@ def show(address: str) -> None:
 @command.command("list")
 @common
 def list_() -> None:
-    """Show the mailboxes that are over one of their limits, the fullest first.
+    """Show who is over a limit, the fullest first.
 
     \b
     Examples:
@@ -50,7 +50,7 @@ def list_() -> None:
 
 
 @command.command("set")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @click.option("--warn", type=SIZE, help="The owner is warned.")
 @click.option("--send", type=SIZE, help="Sending stops.")
 @click.option("--receive", type=SIZE, help="Receiving stops as well.")

@@ -27,6 +27,8 @@ def list_() -> None:
     """Show the process of every role.
 
     OLD is how many processes of before still let their sessions end.
+
+    Example: atoll role list
     """
     found = ask("role.list", Empty(), ops.Roles)
     emit(found, lambda: table(("ROLE", "STATE", "PID", "UP", "OLD", "DETAIL"), [
@@ -40,7 +42,9 @@ def list_() -> None:
               help="Seconds that a frontend's open sessions may go on; else processes.restart_drain_seconds.")
 @common
 def restart(names: tuple[str, ...], every: bool, drain: float | None) -> None:
-    """Replace the process of a role by a new one, without harm to what is under way.
+    """Replace the process of a role by a new one.
+
+    Without harm to what is under way.
 
     A frontend gets a second process on the same ports; the old one accepts no more and lets its sessions end. The
     others finish what they have begun, and who connects meanwhile waits for the new process. Sessions of a mailbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from atoll.admin import ops
-from atoll.admin.cli.client import ask, common, done, emit, table, time_text
+from atoll.admin.cli.client import ADDRESS, ask, common, done, emit, table, time_text
 
 
 @click.group()
@@ -14,10 +14,13 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("address", default="")
+@click.argument("address", default="", type=ADDRESS)
 @common
 def list_(address: str) -> None:
-    """Show open sessions: a person's, or everybody's."""
+    """Show open sessions: a person's, or everybody's.
+
+    Example: atoll session list alice@example.org
+    """
     found = ask("session.list", ops.SessionFilter(address), ops.Sessions)
     emit(found, lambda: table(("SESSION", "ADDRESS", "PROTOCOL", "FROM", "SINCE", "IDLE", "FOLDER"), [
         (row.sid, row.address, row.protocol, row.ip, time_text(row.since), f"{row.idle:.0f}s", row.folder)
@@ -26,7 +29,7 @@ def list_(address: str) -> None:
 
 @command.command()
 @click.argument("sid", default="")
-@click.option("--address", default="", help="End all sessions of this person.")
+@click.option("--address", default="", type=ADDRESS, help="End all sessions of this person.")
 @common
 def end(sid: str, address: str) -> None:
     """End one session by its id, or all of a person.

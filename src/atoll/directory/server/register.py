@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
 
 from atoll.base.ids import new_id
@@ -19,20 +20,26 @@ from atoll.directory.server.database import Database, Tx
 from atoll.directory.server.names import BadName, Name, address_of, display_of, domain_of, object_name
 from atoll.runtime.rpc import RpcError
 
+_UNLIKELY = frozenset(" \t\"(),:;<>@[\\]")
+"""In a local part these need quotes [RFC 5321 §4.1.2], which few programs send: who types one has mistyped."""
 SETTINGS: dict[str, tuple[str, Callable[[str], str]]] = {}
 """Organization-wide settings: name -> (what it is, check that gives the stored form)."""
 
 
-def _number(text: str) -> str:
-    value = int(text)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:I?B)?", re.IGNORECASE)
+
+
+def _size(text: str) -> str:
+    found = _SIZE.fullmatch("0" if text.strip().lower() == "none" else text.strip())
+    value = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else -1
     if not 0 <= value < 1 << 53:
-        raise ValueError("out of range")
+        raise ValueError(f"{text[:40]!r} is not a size: 500M, 10G, none")
     return str(value)
 
 
 for _step, _says in (("warn", "bytes at which the owner is warned"), ("send", "bytes at which sending stops"),
                      ("receive", "bytes at which receiving stops as well")):
-    SETTINGS[f"quota-{_step}"] = (f"{_says}; for mailboxes without their own; 0: none", _number)
+    SETTINGS[f"quota-{_step}"] = (f"{_says}; for mailboxes without their own; 0: none", _size)
 SETTINGS["postmaster"] = ("mailbox for postmaster@ where there is none; else the first one",
                           lambda text: str(address_of(text)))
 SETTINGS["default-domain"] = ("domain of a login name without @", domain_of)
@@ -91,6 +98,8 @@ def find_mailbox(tx: Tx, address: Name) -> tuple[bytes, bytes]:
 
 def new_address(tx: Tx, address: Name, mailbox: bytes, primary: bool) -> None:
     """Give a mailbox an address; RpcError("exists"), RpcError("not_found") for its domain."""
+    if any(char in _UNLIKELY for char in address.local):
+        raise RpcError("invalid", f"{address}: no spaces, quotes, commas, colons or brackets before the @")
     domain = _domain(tx, address.domain)
     if tx.one("SELECT 1 FROM address WHERE domain = ? AND local = ? AND deleted = 0", (domain, address.local)):
         raise RpcError("exists", f"this address is taken: {address}")

@@ -253,6 +253,7 @@ class Believer:
         if qresync:
             client.ok("ENABLE QRESYNC")
         self.take(client.ok(f"SELECT {box}"))
+        self.away = ""  # another mailbox to which copies go
         self.learn()
 
     def take(self, reply: Reply, *, command: str = "") -> None:
@@ -317,9 +318,9 @@ class Believer:
         elif choice < 0.6 or count > 60:
             self.ask("EXPUNGE")
         elif choice < 0.7:
-            self.ask(f"UID COPY {self.random.choice(self.uids)} {self.box}")
+            self.ask(f"UID COPY {self.random.choice(self.uids)} {self.random.choice([self.box, self.away or self.box])}")
         elif choice < 0.76:
-            self.ask(f"UID MOVE {self.random.choice(self.uids)} {self.box}")
+            self.ask(f"UID MOVE {self.random.choice(self.uids)} {self.random.choice([self.box, self.away or self.box])}")
         elif choice < 0.84:
             self.ask(f"UID FETCH {self.random.choice(self.uids)}:* FLAGS")
         elif choice < 0.9:
@@ -363,6 +364,11 @@ def run_believers(world: World, box: str, seconds: float, seed: int) -> int:
     setup = world.alice()
     fill(setup, box, 10)
     believers = [Believer(world.alice(), box, seed + number, qresync=number == 3) for number in range(4)]
+    return run(world, believers, world.demo("alice"), box, seconds)
+
+
+def run(world: World, believers: list[Believer], login: tuple[str, str], box: str, seconds: float) -> int:
+    """Let them work at once; then each must believe what a new session of `login` sees."""
     deadline = time.monotonic() + seconds
     faults: list[BaseException] = []
 
@@ -380,8 +386,8 @@ def run_believers(world: World, box: str, seconds: float, seed: int) -> int:
         thread.join()
     if faults:
         raise faults[0]
-    truth = world.alice()
-    truth.select(box)
+    truth = world.imap(login)
+    truth.ok(f"SELECT {box}")
     fetched = truth.ok("FETCH 1:* (UID FLAGS)").fetched()
     uids = [int(fetched[number]["UID"]) for number in sorted(fetched)]
     flags = {int(items["UID"]): frozenset(items["FLAGS"]) - {"\\Recent"} for items in fetched.values()}
@@ -397,3 +403,24 @@ def test_four_sessions_never_diverge(world: World, box: str) -> None:
     seed = random.randrange(10**9)
     print("seed", seed)
     assert run_believers(world, box, 6.0, seed) > 200
+
+
+@pytest.mark.parametrize("owner", ["bob", "admin"])
+def test_four_sessions_of_two_people_never_diverge(world: World, owner: str) -> None:
+    """A shared folder, used by its owner and by alice: it lives in another process than she does, or in hers."""
+    seed = random.randrange(10**9)
+    print("seed", seed)
+    login = world.demo(owner)
+    own = world.imap(login)
+    own.ok("CREATE Common")
+    own.ok(f"SETACL Common {world.demo('alice')[0]} lrswite")
+    world.alice().ok(f"CREATE Taken-{owner}")
+    fill(own, "Common", 10)
+    name = f'"Other Users/{login[0]}/Common"'
+    believers = [Believer(world.imap(login), "Common", seed, qresync=False),
+                 Believer(world.imap(login), "Common", seed + 1, qresync=True),
+                 Believer(world.alice(), name, seed + 2, qresync=False),
+                 Believer(world.alice(), name, seed + 3, qresync=True)]
+    for one in believers[2:]:
+        one.away = f"Taken-{owner}"
+    assert run(world, believers, login, "Common", 5.0) > 100

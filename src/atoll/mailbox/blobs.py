@@ -71,7 +71,8 @@ def decode(codec: int, data: bytes, limit: int) -> bytes:
 
 @dataclass(slots=True)
 class Prepared:
-    """A content ready to be written. blob: its number once it is stored (large ones before the linking unit)."""
+    """A content ready to be written. blob: its number once it is stored (large ones before the linking unit).
+    hashes: of its Message-ID and references, once somebody made them (place.thread_hashes)."""
 
     content: Content
     digest: bytes
@@ -79,6 +80,7 @@ class Prepared:
     codec: int
     data: bytes | None
     blob: int = 0
+    hashes: list[int] | None = None
 
 
 class RecentDigests:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import cache
 
 from atoll.base.ids import MailboxId
 from atoll.directory.client.model import Quota
@@ -18,8 +19,9 @@ from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError, no_folder
 from atoll.mailbox.memory import MailboxMemory
 from atoll.mailbox.model import Delivered, Delivery
-from atoll.mailbox.place import Threads, check_room, check_uids, in_list, kw_column, place, thread_hashes
+from atoll.mailbox.place import Threads, check_room, check_uids, kw_column, place, thread_hashes
 from atoll.mailbox.tx import INSERT_KEY, Tx
+from atoll.sql.engine import Record, Value
 
 SLICE = 24
 """Deliveries written before the loop gets its turn."""
@@ -82,22 +84,28 @@ class _Mailbox:
     keys: dict[bytes, Delivered]
 
 
+KEYS = "SELECT mid, key, fid, uid, id FROM delivery_key WHERE mid = ? AND key = ?"
+HASHES = "SELECT mid, hash, conv FROM thread_key WHERE mid = ? AND hash = ?"
+CONVERSATIONS = "SELECT mid, conv, items, last_received FROM conversation WHERE mid = ? AND conv = ?"
+MAX_PAIRS = 256
+"""Look-ups of one statement; SQLite takes 500."""
+
+
 def deliver(batch: Batch, recent: RecentDigests,
             now: int) -> Callable[[Tx], Generator[None, None, Results]]:
     """The unit of work of a batch."""
     def work(tx: Tx) -> Generator[None, None, Results]:
         batch.started = True
-        shares: dict[MailboxId, list[Request]] = {}
-        for request in batch.requests:
-            shares.setdefault(request.delivery.mailbox, []).append(request)
         mailboxes: dict[MailboxId, _Mailbox | StoreError] = {}
-        for guid, mine in shares.items():
-            try:
-                mailboxes[guid] = _open(tx, tx.mailbox(guid), mine)
-            except StoreError as error:
-                mailboxes[guid] = error
-            if len(mailboxes) % SLICE == 0:
-                yield
+        for request in batch.requests:
+            guid = request.delivery.mailbox
+            if guid not in mailboxes:
+                try:
+                    memory = tx.mailbox(guid)
+                    mailboxes[guid] = _Mailbox(memory, Threads(memory), {})
+                except StoreError as error:
+                    mailboxes[guid] = error
+        yield from _look_up(tx, batch.requests, mailboxes)
         results: Results = []
         for at, request in enumerate(batch.requests, 1):
             mailbox = mailboxes[request.delivery.mailbox]
@@ -115,18 +123,47 @@ def deliver(batch: Batch, recent: RecentDigests,
     return work
 
 
-def _open(tx: Tx, memory: MailboxMemory, requests: list[Request]) -> _Mailbox:
-    keys: dict[bytes, Delivered] = {}
-    asked = [request.delivery.key for request in requests if request.delivery.key]
-    if asked:
-        marks, values = in_list(asked)
-        for key, fid, uid, id_ in tx.all(
-                f"SELECT key, fid, uid, id FROM delivery_key WHERE mid = ? AND key IN ({marks})",
-                [memory.mid, *values]):  # type: ignore[list-item]
-            keys[key] = Delivered(uid, id_, fid, duplicate=True)
-    threads = Threads(memory)
-    threads.prefetch(tx, [value for request in requests for value in thread_hashes(request.prepared.content.scanned)])
-    return _Mailbox(memory, threads, keys)
+def _look_up(tx: Tx, requests: list[Request],
+             mailboxes: dict[MailboxId, _Mailbox | StoreError]) -> Generator[None, None, None]:
+    """What is there of these messages already: their keys, their relatives; of all mailboxes in one statement each."""
+    by_mid: dict[int, _Mailbox] = {}
+    keys: list[tuple[int, Value]] = []
+    hashes: dict[tuple[int, Value], None] = {}
+    for request in requests:
+        mailbox = mailboxes[request.delivery.mailbox]
+        if isinstance(mailbox, _Mailbox):
+            mid = mailbox.memory.mid
+            by_mid[mid] = mailbox
+            if request.delivery.key:
+                keys.append((mid, request.delivery.key))
+            request.prepared.hashes = thread_hashes(request.prepared.content.scanned)
+            for value in request.prepared.hashes:
+                hashes[mid, value] = None
+    for mid, key, fid, uid, id_ in (yield from _pairs(tx, KEYS, keys)):
+        by_mid[mid].keys[key] = Delivered(uid, id_, fid, duplicate=True)
+    known: dict[tuple[int, Value], None] = {}
+    for mid, value, conv in (yield from _pairs(tx, HASHES, list(hashes))):
+        by_mid[mid].threads.known[value] = conv
+        known[mid, conv] = None
+    for mid, conv, items, last in (yield from _pairs(tx, CONVERSATIONS, list(known))):
+        by_mid[mid].threads.rows[conv] = [items, last]
+
+
+def _pairs(tx: Tx, select: str, pairs: list[tuple[int, Value]]) -> Generator[None, None, list[Record]]:
+    """The rows of (mid, value) each, a part a slice. A part is filled up to a power of two: few statements are made."""
+    rows: list[Record] = []
+    for at in range(0, len(pairs), MAX_PAIRS):
+        if at:
+            yield
+        part = pairs[at:at + MAX_PAIRS]
+        part += part[-1:] * ((1 << (len(part) - 1).bit_length()) - len(part))
+        rows += tx.all(_union(select, len(part)), [value for pair in part for value in pair])
+    return rows
+
+
+@cache
+def _union(select: str, count: int) -> str:
+    return " UNION ALL ".join([select] * count)
 
 
 def _one(tx: Tx, mailbox: _Mailbox, request: Request, recent: RecentDigests, now: int) -> Delivered:

@@ -18,8 +18,18 @@ from atoll.directory.client.model import Quota
 from atoll.mailbox.blobs import Prepared, RecentDigests
 from atoll.mailbox.errors import no_folder
 from atoll.mailbox.memory import FolderState, Grant, MailboxMemory, pack, unpack
-from atoll.mailbox.model import Flag, FlagsDone, Placed, Row, Want
-from atoll.mailbox.place import Threads, check_room, check_uids, keyword_numbers, kw_column, place, thread_hashes
+from atoll.mailbox.model import FlagsDone, Placed, Row, Want
+from atoll.mailbox.place import (
+    DELETED,
+    SEEN,
+    Threads,
+    check_room,
+    check_uids,
+    keyword_numbers,
+    kw_column,
+    place,
+    thread_hashes,
+)
 from atoll.mailbox.query import email_parts, tag_of
 from atoll.mailbox.reading import SELECT_RANGE, seen_rows, spans
 from atoll.mailbox.tx import INSERT_TOMB, PUT_SEEN, SWEEP, Tx
@@ -44,9 +54,6 @@ COPIES = ("SELECT uid, email, email_of FROM item WHERE fid = ? AND uid BETWEEN ?
           " ORDER BY uid")
 SET_FLAGS = "UPDATE item SET flags = ?, kw = ?, cn = ?, cn_item = ? WHERE fid = ? AND uid = ?"
 SET_READ = "UPDATE item SET flags = ?, cn = ? WHERE fid = ? AND uid = ?"
-
-SEEN, DELETED = int(Flag.SEEN), int(Flag.DELETED)
-"""As plain integers: for each row, an operation on an IntFlag costs microseconds."""
 
 Steps = Generator[None, None, None]
 encode = msgspec.msgpack.encode

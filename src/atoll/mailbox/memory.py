@@ -110,8 +110,8 @@ class MailboxMemory:
         for fid in fids:
             if fid in newer.folders:
                 told = self.folders[fid].recent_uid if fid in self.folders else 0
-                self.folders[fid] = copy.copy(newer.folders[fid])
-                self.folders[fid].recent_uid = max(self.folders[fid].recent_uid, told)
+                self.folders[fid] = folder = copy.copy(newer.folders[fid])
+                folder.recent_uid = max(folder.recent_uid, told)
 
     # -- folders ------------------------------------------------------------------------------------------------
     def restructured(self) -> None:

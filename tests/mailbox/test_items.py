@@ -407,3 +407,4 @@ async def test_listed_rows_are_the_cold_half_of_the_others(alice: Access) -> Non
         assert [tuple(row) for row in alice.rows_of(inbox, uids, Want.META, limit)] \
             == [(*row[:11], None) for row in wanted]
         assert all(row.preview for row in wanted[1:])
+        assert [tuple(row) for row in alice.rows_of(inbox, uids, Want.MARKS, limit)] == [row[:3] for row in wanted]

@@ -90,6 +90,8 @@ async def test_own_read_state_without_s(store: Store, alice: Access) -> None:
     assert seen(done.rows) == [2, 3]
     assert seen(bob.rows(inbox, 1, 9, Want.HOT)) == [2, 3]
     assert seen(alice.rows(inbox, 1, 9, Want.HOT)) == [1]
+    assert [[row[0] for row in who.rows(inbox, 1, 9, Want.MARKS) if row[1] & Flag.SEEN] for who in (bob, alice)] \
+        == [[2, 3], [1]]
     assert (bob.folder("INBOX").unread, alice.folder("INBOX").unread) == (3, 4)
     look = bob.look(inbox, since, known)
     assert [row.uid for row in look.changed] == [2, 3]

@@ -109,13 +109,14 @@ RIGHT_LETTERS = "lrswipkxtea"
 
 
 class Want(IntFlag):
-    """Which parts of a row to read. LISTED alone: (uid, envelope, structure) and nothing else, the cheapest listing."""
+    """Which parts of a row to read. Alone and cheap: MARKS (uid, flags, kw), LISTED (uid, envelope, structure)."""
 
     HOT = 0
     META = 1
     BODY = 2
     PREVIEW = 4
     LISTED = 8
+    MARKS = 16
 
 
 class MailboxState(IntEnum):

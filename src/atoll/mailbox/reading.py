@@ -48,6 +48,8 @@ SELECT_RANGE = {want: f"{text} WHERE{_JOIN if want & Want.META else ''} i.fid = 
 SELECT_RANGE[Want.LISTED] = ("SELECT m.place - ?, m.envelope, m.structure FROM item_meta m"
                              " WHERE m.place BETWEEN ? AND ? ORDER BY m.place LIMIT ?")
 """Its values are of `place`."""
+SELECT_RANGE[Want.MARKS] = ("SELECT i.uid, i.flags, i.kw FROM item i WHERE i.fid = ? AND i.uid BETWEEN ? AND ?"
+                            " ORDER BY i.uid LIMIT ?")
 SELECT_CHANGED = f"SELECT {HOT} FROM item i WHERE i.fid = ? AND i.cn > ? ORDER BY i.cn"
 SPAN = 16
 """A set of many ranges is read as one span when it covers at least a SPAN-th of it."""
@@ -88,10 +90,14 @@ def records(connection: Reads, fid: int, uids: UidSet, want: Want, limit: int) -
 
 def rows(database: MailboxDatabase, fid: int, uids: UidSet, want: Want, limit: int, own: UserId | None) -> list[Row]:
     """See Access.rows. own: whose read state to show instead of the common one."""
+    if want == Want.MARKS and own is not None:
+        want = Want.HOT  # begins with the same columns
     found = records(database.reader, fid, uids, want, limit)
+    if want in (Want.MARKS, Want.LISTED):
+        return cast("list[Row]", found)
     if want & Want.BODY:
         found = [_with_body(record) for record in found]
-    if own is not None and want != Want.LISTED:
+    if own is not None:
         found = with_own_seen(database.reader, fid, own, found)
     return list(map(Row, found))
 

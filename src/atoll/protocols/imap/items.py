@@ -21,6 +21,8 @@ _LISTED: dict[str, Value] = {"UID": itemgetter(0), "ENVELOPE": itemgetter(1), "B
                              "BODY": lambda row: body_of(row[2])}
 """Items that need no hot column, of rows (uid, envelope, structure)."""
 _HOT = frozenset({"FLAGS", "INTERNALDATE", "RFC822.SIZE", "UID", "MODSEQ", "EMAILID", "THREADID"})
+_MARKS = frozenset({"UID", "FLAGS"})
+"""Items that need the first three columns only."""
 _COLUMNS: dict[str, tuple[bytes, Value]] = {
     "UID": (b"UID %d", itemgetter(0)),
     "INTERNALDATE": (b"INTERNALDATE %b", lambda row: response.internal_date(row[6])),
@@ -53,6 +55,8 @@ class Plan:
             self.want |= Want.META
         if self.bodies:
             self.want |= Want.BODY
+        elif names.keys() <= _MARKS:
+            self.want = Want.MARKS
         elif self.want == Want.META and _LISTED.keys() >= names.keys():
             self.want = Want.LISTED
         self._access = selected.access

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,3 +140,15 @@ async def test_when_it_was_started_is_told_apart_from_another_of_the_same_pid(tm
     assert child_module.born(os.getppid()) != made.child.born
     await made.child.stop(5, 0)
     assert child_module.born(made.child.pid) == 0
+
+
+async def test_one_that_is_killed_before_it_was_spoken_to_has_ended(tmp_path: Path) -> None:
+    made = Started("good")
+    loop = asyncio.get_running_loop()
+    starting = loop.create_task(made.child.start("tests.runtime.stuck", {}, {"PATH": os.environ["PATH"]}, None))
+    await asyncio.sleep(0)  # the process is there, the channel is being made
+    os.kill(made.child.pid, signal.SIGKILL)
+    while Path(f"/proc/{made.child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.001)
+    await starting
+    assert await asyncio.wait_for(made.child.ended, 5) == -signal.SIGKILL

@@ -77,10 +77,10 @@ class Child:
         self.born = born(self.pid)
         loop = asyncio.get_running_loop()
         pidfd = os.pidfd_open(self.pid)
-        loop.add_reader(pidfd, self._exited, pidfd)
         ours.setblocking(False)
-        _, self._channel = await loop.create_connection(
-            lambda: ControlProtocol(self._received, lambda: None), sock=ours)
+        self._channel = ControlProtocol(self._received, lambda: None)
+        await loop.create_connection(lambda: self._channel, sock=ours)
+        loop.add_reader(pidfd, self._exited, pidfd)  # it may be dead already: that is seen now
 
     def send(self, message: dict[str, Any]) -> None:
         """Tell the role something."""

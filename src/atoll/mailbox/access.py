@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
 
 from atoll.base.ids import MailboxId, UserId
 from atoll.directory.client.model import MailboxInfo, Quota
 from atoll.mailbox import blobs, change_log, folders, items, reading, recover, tokens, uidls
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError, no_folder, no_right, unavailable
+from atoll.mailbox.home import Home
 from atoll.mailbox.ingest import ingest
 from atoll.mailbox.memory import FolderState, MailboxMemory
 from atoll.mailbox.model import (
@@ -44,13 +44,11 @@ from atoll.mailbox.model import (
 )
 from atoll.mailbox.place import sort_row
 from atoll.mailbox.query import Query, tag_of
-from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.run import Plan
 from atoll.mailbox.tokens import OLDEST
 from atoll.mailbox.uidmap import UidMap
 from atoll.mailbox.uidset import UidSet
 
-T = TypeVar("T")
 OWNER = UserId(b"")
 """Stands for the owner in rows of folder_user, whoever that is."""
 SORT_SLICE = 250
@@ -58,19 +56,6 @@ MAX_CN = (1 << 63) - 1
 UNDELETABLE = (WellKnown.INBOX, WellKnown.OUTBOX)
 NO_COPIES: Mapping[int, str] = {}
 OTHER_FLAGS = Flag(511) & ~(Flag.SEEN | Flag.DELETED)
-
-
-class Home(Protocol):
-    """What an Access asks of the Store that made it."""
-
-    async def info(self, mailbox: MailboxId) -> MailboxInfo:
-        """What the directory says now."""
-
-    def feed(self, database: MailboxDatabase) -> SearchFeed:
-        """The search index of a mounted database."""
-
-    def shared(self, database: MailboxDatabase, mailbox: MailboxId) -> None:
-        """Rights in a mailbox were given or taken."""
 
 
 class Access:
@@ -307,7 +292,7 @@ class Access:
         """(operations, next token, is there more). token "": from nothing, newest first. edge: the client wants what
         has (received, uid) >= edge. GONE: the token is of no use any more."""
         view = self._need(folder.fid, Right.READ)
-        held = change_log.first_token(view, folder.fid) if not token else _token(tokens.decode_folder, token, view)
+        held = change_log.first_token(view, folder.fid) if not token else change_log.opened(tokens.decode_folder, token, view)
         made = change_log.page(self._database, view, folder.fid, held, limit, edge)
         return made.ops, tokens.encode(made.token, view.token_key), made.more
 
@@ -315,7 +300,7 @@ class Access:
         """Changed ids of the whole mailbox and the next token; token "": everything is new. Owner only."""
         self._owner_only()
         view = self._view()
-        held = tokens.MailboxToken(view.cn, 0, view.cn) if not token else _token(tokens.decode_mailbox, token, view)
+        held = tokens.MailboxToken(view.cn, 0, view.cn) if not token else change_log.opened(tokens.decode_mailbox, token, view)
         found = change_log.email_changes(self._database, view, held, limit)
         return found, tokens.encode(found.token, view.token_key)
 
@@ -506,13 +491,6 @@ class Access:
     def thread_id(self, row: Row) -> str:
         """THREADID [RFC 8474 §5.2]."""
         return f"T{row[5]:x}-{self.tag}"
-
-
-def _token(decode: Callable[[str, bytes], T], text: str, view: MailboxMemory) -> T:
-    try:
-        return decode(text, view.token_key)
-    except ValueError:
-        raise change_log.gone() from None
 
 
 def _ignore(future: asyncio.Future[None]) -> None:

@@ -9,8 +9,10 @@ Fails  StoreError(GONE): the token cannot be gone on from; start again.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import TypeVar
 
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError, no_folder
@@ -20,6 +22,7 @@ from atoll.mailbox.reading import HOT
 from atoll.mailbox.tokens import NEWEST, FolderToken, MailboxToken
 from atoll.sql import Reads
 
+T = TypeVar("T")
 LIVE, TOMB = 0, 1
 _CHANGED = f"SELECT i.cn, i.cn_item, {HOT} FROM item i WHERE i.fid = ? AND i.cn > ? ORDER BY i.cn LIMIT ?"
 _GONE = "SELECT cn, uid, id, received, to_fid FROM tomb WHERE fid = ? AND cn > ? ORDER BY cn LIMIT ?"
@@ -72,6 +75,14 @@ class EmailChanges:
 
 def gone() -> StoreError:
     return StoreError(StoreCode.GONE, "Synchronization has to start again")
+
+
+def opened(decode: Callable[[str, bytes], T], text: str, view: MailboxMemory) -> T:
+    """A token that this mailbox gave out; GONE for any other text."""
+    try:
+        return decode(text, view.token_key)
+    except ValueError:
+        raise gone() from None
 
 
 def still_valid(view: MailboxMemory, asof: int) -> bool:

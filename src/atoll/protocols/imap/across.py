@@ -151,10 +151,3 @@ def copyuid(uid_validity: int, placed: Pairs) -> str:
     source = response.ranges(ranges_of([old for old, _ in placed])).decode("ascii")
     destination = response.ranges(ranges_of([new for _, new in placed])).decode("ascii")
     return f"COPYUID {uid_validity} {source} {destination}"
-
-
-def homeward(command: bytes, name: str, address: str, *, utf8: bool) -> bytes:
-    """A COPY or MOVE whose target is in the person's own mailbox, as the process of the selected mailbox names it."""
-    found = re.match(rb"\S+ (?:UID )?\S+ \S+ ", command, re.IGNORECASE)
-    assert found is not None
-    return found.group() + response.mailbox(f"Other Users/{address}/{name}", utf8=utf8)

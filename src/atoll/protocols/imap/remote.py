@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 from atoll.directory.client.model import MailboxInfo, Refused, SignedIn
 from atoll.protocols.imap.errors import No
+from atoll.protocols.imap.wire import response
 
 OPEN_SECONDS = 20.0
 OTHER_USERS = "Other Users"
@@ -158,3 +159,10 @@ async def connect(client: Client, directory: Directory, sid: str, user: bytes, i
     except (OSError, TimeoutError):
         raise No("UNAVAILABLE", "That mailbox is not available just now") from None
     return link
+
+
+def homeward(command: bytes, name: str, address: str, *, utf8: bool) -> bytes:
+    """A COPY or MOVE whose target is in the person's own mailbox, as the process of the selected mailbox names it."""
+    found = re.match(rb"\S+ (?:UID )?\S+ \S+ ", command, re.IGNORECASE)
+    assert found is not None
+    return found.group() + response.mailbox(f"{OTHER_USERS}/{address}/{name}", utf8=utf8)

@@ -17,11 +17,10 @@ from atoll.base.failpoints import FAILPOINTS
 from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import BadToken, Claims
 from atoll.mailbox import Access, NewMessage, Notice, StoreError
-from atoll.protocols.imap.across import homeward
 from atoll.protocols.imap.command import Ok, State
 from atoll.protocols.imap.errors import Bad, Bye, No, to_no
 from atoll.protocols.imap.host import Enabled, Host
-from atoll.protocols.imap.remote import OTHER_USERS, Elsewhere, Link, connect
+from atoll.protocols.imap.remote import OTHER_USERS, Elsewhere, Link, connect, homeward
 from atoll.protocols.imap.selected import Selected
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.errors import BadCharset

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from atoll.admin.transfer import names
 from atoll.admin.transfer.accounts import Account, read_accounts, server_of
-from atoll.admin.transfer.imap_client import Server, fetched, uid_set
+from atoll.admin.transfer.imap_client import Server, fetched, numbers_of, uid_set
 from atoll.admin.transfer.message import crlf, date_time, flags_of, seconds_of
 from atoll.admin.transfer.responses import BadServer, Reader
 
@@ -201,6 +201,18 @@ def test_flags():
         "\\Seen",
         "$Forwarded",
     )
+
+
+@given(st.binary(max_size=40) | st.from_regex(rb"[0-9:,]{0,30}", fullmatch=True))
+def test_any_set_of_a_server_is_numbers_or_none(text):
+    found = numbers_of(text)
+    assert len(found) <= 1_000_001
+    assert all(number >= 0 for number in found)
+
+
+def test_numbers_of_a_server():
+    assert numbers_of(b"3:5,9") == [3, 4, 5, 9]
+    assert numbers_of(b"1:99999999999") == numbers_of(b"") == numbers_of(b"x") == numbers_of(b"5,") == []
 
 
 def test_uid_sets():

@@ -169,8 +169,9 @@ async def test_a_purge_that_was_cut_off_goes_on(house: House, monkeypatch: pytes
     assert house.rows("mailbox") == 1
 
 
-async def test_what_the_directory_does_not_say_is_not_purged(house: House) -> None:
+async def test_what_the_directory_does_not_say_is_not_purged(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory that is away, or that was restored from before the mailbox was made, or does not know since when."""
+    monkeypatch.setattr("atoll.mailbox.removal.AGAIN", 0.01)
     house.directory.away = True
     del house.directory.infos[ALICES]
     house.clock.ms += 400 * DAY
@@ -181,3 +182,6 @@ async def test_what_the_directory_does_not_say_is_not_purged(house: House) -> No
     house.directory.remove(ALICES, 0)
     await house.settle()
     assert house.rows("mailbox") == 2
+    house.directory.remove(ALICES, purged=True)  # it follows, now as before
+    await house.settle()
+    assert house.rows("mailbox") == 1

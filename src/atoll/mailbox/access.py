@@ -5,30 +5,25 @@ Out    rows, maps, change lists; writes resolve after their commit.
 Spec   docs/seams.md 4; RFC 4314 §4 (which right for what); STORE 1.
 Fails  StoreError. A database that was dismounted or went in doubt is UNAVAILABLE for good: open again.
 Not    a protocol: nothing here knows IMAP's words.
+
+Read state is common to all readers of a mailbox, as in Exchange. Two cases keep it per person: folders marked
+own_seen, and every folder that somebody reads through an ACL without the right "s": he may not change the common
+state, so he has his own [RFC 4314 §5.1.1].
 """
 
 from __future__ import annotations
 
 import asyncio
-<<<<<<< ours
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-=======
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TypeVar
->>>>>>> theirs
 
-from atoll.base.ids import UserId
-from atoll.directory.client.model import Quota
+from atoll.base.ids import MailboxId, UserId
+from atoll.directory.client.model import MailboxInfo, Quota
 from atoll.mailbox import blobs, change_log, folders, items, reading, recover, tokens, uidls
-<<<<<<< ours
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError, no_folder, no_right, unavailable
 from atoll.mailbox.home import Home
-=======
-from atoll.mailbox.errors import StoreCode, StoreError, no_folder, no_right
->>>>>>> theirs
 from atoll.mailbox.ingest import ingest
-from atoll.mailbox.memory import MailboxMemory
+from atoll.mailbox.memory import FolderState, MailboxMemory
 from atoll.mailbox.model import (
     ANYONE,
     Changes,
@@ -48,35 +43,86 @@ from atoll.mailbox.model import (
     WellKnown,
 )
 from atoll.mailbox.place import sort_row
-<<<<<<< ours
 from atoll.mailbox.query import Query, tag_of
-=======
-from atoll.mailbox.query import Query
->>>>>>> theirs
 from atoll.mailbox.search.run import Plan
 from atoll.mailbox.tokens import OLDEST
 from atoll.mailbox.uidmap import UidMap
 from atoll.mailbox.uidset import UidSet
-from atoll.mailbox.view import OWNER, Viewer
 
-<<<<<<< ours
 OWNER = UserId(b"")
 """Stands for the owner in rows of folder_user, whoever that is."""
-=======
-T = TypeVar("T")
->>>>>>> theirs
 SORT_SLICE = 250
 MAX_CN = (1 << 63) - 1
 UNDELETABLE = (WellKnown.INBOX, WellKnown.OUTBOX)
+NO_COPIES: Mapping[int, str] = {}
 OTHER_FLAGS = Flag(511) & ~(Flag.SEEN | Flag.DELETED)
 
 
-<<<<<<< ours
 class Access:
-=======
-class Access(Viewer):
->>>>>>> theirs
     """Made by Store.open."""
+
+    def __init__(self, store: Home, database: MailboxDatabase, info: MailboxInfo, who: UserId, *,
+                 is_owner: bool) -> None:
+        self.mailbox = MailboxId(info.mailbox)
+        self.who = who
+        self.is_owner = is_owner
+        self.address = info.address
+        self._info = info
+        self._store = store
+        self._database = database
+        self.tag = tag_of(self.mailbox)
+        """What tells object ids of this mailbox from those of others."""
+
+    @property
+    def database(self) -> str:
+        """The name of the database that this mailbox is in."""
+        return self._database.name
+
+    @property
+    def is_open(self) -> bool:
+        """False when the database was dismounted since: open again."""
+        return not self._database.closed
+
+    # -- who may what -------------------------------------------------------------------------------------------
+    def _view(self) -> MailboxMemory:
+        if self._database.closed:
+            raise unavailable("the database was dismounted")
+        return self._database.view(self.mailbox)
+
+    def _rights(self, view: MailboxMemory, fid: int) -> Right:
+        return Right.all() if self.is_owner else view.rights(fid, self.who, ANYONE)
+
+    def _need(self, fid: int, right: Right) -> MailboxMemory:
+        """The view, if the person has all of `right` there."""
+        view = self._view()
+        state = view.folders.get(fid)
+        if state is None or state.gone:
+            raise no_folder()
+        rights = self._rights(view, fid)
+        if not rights & Right.LOOKUP:
+            raise no_folder()
+        if rights & right != right:
+            raise no_right()
+        return view
+
+    def _own(self, view: MailboxMemory, fid: int) -> UserId | None:
+        """Whose read state this person sees: None = the common one."""
+        if view.folders[fid].own_seen:
+            return OWNER if self.is_owner else self.who
+        if self.is_owner or self._rights(view, fid) & Right.SEEN:
+            return None
+        return self.who
+
+    def _folder(self, view: MailboxMemory, state: FolderState) -> Folder:
+        own = self._own(view, state.fid)
+        grant = view.grant(state.fid, OWNER if self.is_owner else self.who)
+        mine = view.grant(state.fid, own) if own is not None else None
+        unread = state.unread if own is None else state.total - (mine.seen_items if mine else 0)
+        return Folder(state.fid, state.fno, view.path_of(state.fid), WellKnown(state.wellknown), state.uidv,
+                      state.uidnext, state.recent_uid, max(state.cn_high, mine.cn_seen if mine else 0), state.total,
+                      unread, state.octets, state.deleted, bool(state.hidden), bool(state.own_seen),
+                      bool(grant and grant.subscribed), next(view.children(state.fid), None) is not None,
+                      self._rights(view, state.fid), f"F{state.fno:x}-{self.tag}")
 
     # -- folders ------------------------------------------------------------------------------------------------
     def folders(self, *, hidden: bool = False) -> list[Folder]:
@@ -246,7 +292,8 @@ class Access(Viewer):
         """(operations, next token, is there more). token "": from nothing, newest first. edge: the client wants what
         has (received, uid) >= edge. GONE: the token is of no use any more."""
         view = self._need(folder.fid, Right.READ)
-        held = change_log.first_token(view, folder.fid) if not token else change_log.opened(tokens.decode_folder, token, view)
+        held = (change_log.first_token(view, folder.fid) if not token
+                else change_log.opened(tokens.decode_folder, token, view))
         made = change_log.page(self._database, view, folder.fid, held, limit, edge)
         return made.ops, tokens.encode(made.token, view.token_key), made.more
 
@@ -254,7 +301,8 @@ class Access(Viewer):
         """Changed ids of the whole mailbox and the next token; token "": everything is new. Owner only."""
         self._owner_only()
         view = self._view()
-        held = tokens.MailboxToken(view.cn, 0, view.cn) if not token else change_log.opened(tokens.decode_mailbox, token, view)
+        held = (tokens.MailboxToken(view.cn, 0, view.cn) if not token
+                else change_log.opened(tokens.decode_mailbox, token, view))
         found = change_log.email_changes(self._database, view, held, limit)
         return found, tokens.encode(found.token, view.token_key)
 
@@ -430,6 +478,21 @@ class Access(Viewer):
         """Called after each commit that touched this mailbox, and once when the database goes; the result ends it."""
         self._view()
         return self._database.listen(self.mailbox, callback)
+
+    # -- ids ----------------------------------------------------------------------------------------------------
+    def copies(self, folder: Folder, lo: int, hi: int) -> dict[int, str]:
+        """uid -> EMAILID of those of lo..hi that are copies: they keep that of their source [RFC 8474 §5.1]."""
+        self._need(folder.fid, Right.READ)
+        return {uid: f"M{email:x}-{of or self.tag}"
+                for uid, email, of in self._database.reader.all(items.COPIES, (folder.fid, lo, hi))}
+
+    def email_id(self, row: Row, copies: Mapping[int, str] = NO_COPIES) -> str:
+        """EMAILID [RFC 8474 §5.1]; the same in all protocols. copies: see copies()."""
+        return copies.get(row[0]) or f"M{row[4]:x}-{self.tag}"
+
+    def thread_id(self, row: Row) -> str:
+        """THREADID [RFC 8474 §5.2]."""
+        return f"T{row[5]:x}-{self.tag}"
 
 
 def _ignore(future: asyncio.Future[None]) -> None:

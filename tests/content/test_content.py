@@ -20,7 +20,7 @@ from atoll.base.config import Config
 from atoll.content import ContentClient, ContentError, Scanner, client, jobs, quick, server
 from atoll.content.scanner import QUICK
 from atoll.content.server import ContentServer
-from atoll.formats.mime import scan, search_text
+from atoll.formats.mime import scan, search_text, section
 from atoll.runtime.child import Child
 from atoll.runtime.sockets import bind_unix
 
@@ -175,6 +175,31 @@ def test_what_is_looked_at_on_the_loop_is_quick(size: int) -> None:
     assert quick(parts) == (len(parts) <= QUICK)
     assert quick(MESSAGE + b"x" * 400_000)
     assert not quick(MESSAGE + b"x" * 600_000)
+
+
+PATHS: list[tuple[int, ...]] = [(), (1,), (2,), (3,), (1, 1)]
+
+
+async def test_parts_are_found_elsewhere(house: House) -> None:
+    scanner = Scanner(house.client)
+    assert await scanner.parts(LARGE, PATHS) == [section(LARGE, path) for path in PATHS]
+    assert await Scanner().parts(LARGE, PATHS) == [section(LARGE, path) for path in PATHS]
+    assert house.server.counts["done"] == 1
+    too_many = [(number,) for number in range(1, 1000)]
+    assert (await scanner.parts(LARGE, too_many))[1] == section(LARGE, (2,))
+    for junk in ("parts x", "parts 1..2", "parts -", "unknown 1"):
+        assert jobs.run(junk, LARGE) == jobs.REFUSED
+
+
+async def test_parts_of_a_refused_message_are_those_of_its_structure(house: House, monkeypatch: pytest.MonkeyPatch
+                                                                     ) -> None:
+    monkeypatch.setattr(server, "SOFT_SECONDS", 0.1)
+    monkeypatch.setattr(jobs, "parts", lambda data, paths: _forever(data))
+    whole, first, second = await Scanner(house.client).parts(LARGE, [(), (1,), (2,)])
+    head = scan(LARGE).header_size
+    assert whole is not None
+    assert first is not None
+    assert (whole.body, first.body, second) == ((0, len(LARGE)), (head, len(LARGE)), None)
 
 
 async def test_a_message_that_is_refused_is_known_by_its_header(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from email.message import EmailMessage
 
 import pytest
 
+from tests.admin.test_quota_steps import soon
 from tests.island import Island
 from tests.roles.people import imap, subjects
 
@@ -61,6 +62,13 @@ def test_large_mail_is_looked_at_by_the_content_role(island: Island) -> None:
     while looks(island, "elsewhere") < 4:  # two scans, two texts
         assert time.monotonic() < end, island.http("/metrics").decode()
         time.sleep(0.2)
+    before = looks(island, "elsewhere")
+    _, rows = box.fetch("1", "(BODY.PEEK[1.1] BODY.PEEK[2.MIME] BINARY.SIZE[2])")
+    told = b" ".join(b" ".join(row) if isinstance(row, tuple) else row for row in rows)
+    assert b"The word zanzibar stands here." in told
+    assert b'filename="paper.pdf"' in told
+    assert b"BINARY.SIZE[2] 300000" in told
+    soon(lambda: looks(island, "elsewhere") == before + 1)
     assert looks(island, "refused") == looks(island, "away") == 0
 
 

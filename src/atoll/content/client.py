@@ -21,8 +21,8 @@ from typing import Any
 
 import msgspec
 
-from atoll.content.jobs import DONE, MAX_ANSWER, MAX_INPUT, RESULTS
-from atoll.formats.mime import Scanned, SearchText
+from atoll.content.jobs import DONE, MAX_ANSWER, MAX_INPUT, MAX_REQUEST, RESULTS, path_words
+from atoll.formats.mime import Part, Scanned, SearchText
 
 SECONDS = 20.0
 AWAY_SECONDS = 2.0
@@ -60,6 +60,14 @@ class ContentClient:
         text: SearchText = await self._ask("text", data)
         return text
 
+    async def parts(self, data: bytes, paths: list[tuple[int, ...]]) -> list[Part | None]:
+        """Where these parts of the message are."""
+        words = path_words(paths)
+        if len(words) > MAX_REQUEST:
+            raise ContentError("temporary")
+        found: list[Part | None] = await self._ask(words, data)
+        return found
+
     async def _ask(self, job: str, data: bytes) -> Any:
         if len(data) > MAX_INPUT:
             raise ContentError("refused")
@@ -71,7 +79,7 @@ class ContentClient:
         if answer[:1] != DONE:
             raise ContentError("refused")
         try:
-            return msgspec.msgpack.decode(memoryview(answer)[1:], type=RESULTS[job])
+            return msgspec.msgpack.decode(memoryview(answer)[1:], type=RESULTS[job.partition(" ")[0]])
         except msgspec.DecodeError:
             raise ContentError("refused") from None
 

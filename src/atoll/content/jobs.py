@@ -13,21 +13,43 @@ from typing import Any, Final
 
 import msgspec
 
-from atoll.formats.mime import Scanned, SearchText, scan, search_text
+from atoll.formats.mime import DEFAULT, Part, ScanLimits, Scanned, SearchText, find_part, parse_tree, scan, search_text
 
 JOBS: Final[dict[str, Callable[[bytes], Any]]] = {"scan": scan, "text": search_text}
-RESULTS: Final[dict[str, type]] = {"scan": Scanned, "text": SearchText}
+RESULTS: Final[dict[str, Any]] = {"scan": Scanned, "text": SearchText, "parts": list[Part | None]}
 DONE, REFUSED = b"\x00", b"\x01"
-MAX_REQUEST = 64
-"""The name of a job; the message itself comes as a file."""
+MAX_REQUEST = 1024
+"""The name of a job with its words; the message itself comes as a file."""
 MAX_INPUT = 128 << 20
 MAX_ANSWER = 64 << 20
 
 
+def path_words(paths: list[tuple[int, ...]]) -> str:
+    """"parts 1 1.2": what asks for these parts. "0" is the message itself."""
+    return " ".join(["parts", *(".".join(map(str, path)) or "0" for path in paths)])
+
+
+def parts(data: bytes, paths: list[tuple[int, ...]], limits: ScanLimits = DEFAULT) -> list[Part | None]:
+    """Where these parts are, of one look at the message."""
+    root = parse_tree(data, limits)
+    return [find_part(root, path) for path in paths]
+
+
+def _paths(words: list[str]) -> list[tuple[int, ...]]:
+    return [() if word == "0" else tuple(map(int, word.split("."))) for word in words]
+
+
 def run(job: str, data: bytes) -> bytes:
     """The answer's bytes; a job that we do not know is refused."""
-    work = JOBS.get(job)
-    if work is None:
+    name, *words = job.split(" ")
+    work = JOBS.get(name)
+    if name == "parts":
+        try:
+            answer = msgspec.msgpack.encode(parts(data, _paths(words)))
+        except ValueError:
+            return REFUSED
+    elif work is None:
         return REFUSED
-    answer = msgspec.msgpack.encode(work(data))
+    else:
+        answer = msgspec.msgpack.encode(work(data))
     return DONE + answer if len(answer) < MAX_ANSWER else REFUSED

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from atoll.content.client import ContentClient, ContentError
-from atoll.formats.mime import ScanLimits, Scanned, SearchText, header_end, scan, search_text
+from atoll.content.jobs import parts
+from atoll.formats.mime import Part, ScanLimits, Scanned, SearchText, header_end, scan, search_text
 
 QUICK = 64 << 10
 """Octets that are looked at in well under 2 ms, whatever they hold."""
@@ -52,6 +53,13 @@ class Scanner:
         ask = self._client.text if self._client is not None else None
         return await self._look(ask, search_text, lambda message: search_text(message[:header_end(message)], OPAQUE),
                                 data)
+
+    async def parts(self, data: bytes, paths: list[tuple[int, ...]]) -> list[Part | None]:
+        """Where these parts of a message are that is not small."""
+        client = self._client
+        ask = None if client is None else lambda message: client.parts(message, paths)
+        return await self._look(ask, lambda message: parts(message, paths),
+                                lambda message: parts(message, paths, OPAQUE), data)
 
     async def _look(self, ask: Callable[[bytes], Awaitable[T]] | None, here: Callable[[bytes], T],
                     opaque: Callable[[bytes], T], data: bytes) -> T:

@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from atoll.content import Scanner, quick
 from atoll.formats.mime import Node, Part, decode, find_part, header_end, header_fields, parse_tree
 from atoll.mailbox import Row
 from atoll.protocols.imap.errors import No
@@ -31,12 +32,14 @@ PIECE = 256 * 1024
 class Bodies:
     """Writes the answers of one slice of rows."""
 
-    __slots__ = ("_out", "_plan", "_selected", "_session", "_size")
+    __slots__ = ("_out", "_paths", "_plan", "_selected", "_session", "_size")
 
     def __init__(self, session: Session, selected: Selected, plan: Plan) -> None:
         self._session = session
         self._selected = selected
         self._plan = plan
+        self._paths = [item.section.part for item in plan.bodies
+                       if item.section.part or item.kind in ("BINARY", "BINARY.SIZE")]
         self._out: list[bytes] = []
         self._size = 0
 
@@ -56,6 +59,8 @@ class Bodies:
         shown = row if seen is None else Row((*seen[:9], *row[9:]))
         parts = [self._plan.head(position, shown)]
         content = _Content(self._selected, row)
+        if self._paths and not quick(content.data):  # what is costly to read is read by the content role
+            await content.look(self._session.server.scanner, self._paths)
         lead = b" " if self._plan.has_items else b""
         if seen is not None and not self._plan.has_flags:
             parts.append(lead + b"FLAGS (" + self._selected.flags_of(shown) + b")")
@@ -92,13 +97,14 @@ class Bodies:
 class _Content:
     """A message's octets and its tree, read when first asked for."""
 
-    __slots__ = ("_data", "_row", "_selected", "_tree", "large")
+    __slots__ = ("_data", "_found", "_row", "_selected", "_tree", "large")
 
     def __init__(self, selected: Selected, row: Row) -> None:
         self._selected = selected
         self._row = row
         self._data: bytes | None = row[12]
         self._tree: Node | None = None
+        self._found: dict[tuple[int, ...], Part | None] = {}
         self.large = row[12] is None
 
     @property
@@ -107,7 +113,13 @@ class _Content:
             self._data = self._selected.access.row_blob(self._row)
         return self._data
 
+    async def look(self, scanner: Scanner, paths: list[tuple[int, ...]]) -> None:
+        """Find these parts elsewhere."""
+        self._found = dict(zip(paths, await scanner.parts(self.data, paths), strict=True))
+
     def part(self, path: tuple[int, ...]) -> Part | None:
+        if path in self._found:
+            return self._found[path]
         if self._tree is None:
             self._tree = parse_tree(self.data)
         return find_part(self._tree, path)

@@ -25,7 +25,7 @@ from .kit import ALICE, ALICES, BOBS, T0, Directory, StillClock, content, delive
 ENGINE = SqliteEngine()
 
 
-def scanned(data: bytes) -> Content:
+async def scanned(data: bytes) -> Content:
     return Content(data, scan(data))
 
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from atoll.base.failpoints import FAILPOINTS
@@ -262,7 +262,7 @@ class Archive:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
 
-async def bring_back(access: Access, archive: Archive, scan: Callable[[bytes], Content], into: str, *,
+async def bring_back(access: Access, archive: Archive, scan: Callable[[bytes], Awaitable[Content]], into: str, *,
                      folder: str = "", item: int = 0) -> int:
     """A mailbox, one of its folders (with those below) or one item, into the folder `into` of the live mailbox."""
     old = archive.mailbox(access.mailbox)
@@ -276,7 +276,7 @@ async def bring_back(access: Access, archive: Archive, scan: Callable[[bytes], C
         for data, received, flags, kw in archive.messages(fid, item):
             if target is None:
                 target = await _folder(access, f"{into}/{path}")
-            await access.append(target, [NewMessage(scan(data), received, Flag(flags & ~Flag.DELETED),
+            await access.append(target, [NewMessage(await scan(data), received, Flag(flags & ~Flag.DELETED),
                                                     frozenset(old.names_of(kw)))])
             total += 1
     if item and not total:

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from atoll.admin import ops
 from atoll.base.ids import MailboxId, UserId, to_text
+from atoll.content import Scanner
 from atoll.directory.client.backend import Backend
 from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import Claims
-from atoll.formats.mime import scan
 from atoll.mailbox.access import Access
 from atoll.mailbox.backup import Archive, backup, bring_back, rebuild_database, restore_database
 from atoll.mailbox.errors import StoreCode, StoreError
@@ -49,8 +49,9 @@ class Operator:
     """Serves the op socket of one mailbox process."""
 
     def __init__(self, store: Store, engine: Engine, backend: Backend, name: str, folder: Path,
-                 servers: dict[str, Sessions]) -> None:
+                 servers: dict[str, Sessions], scanner: Scanner) -> None:
         self._store = store
+        self._scanner = scanner
         self._engine = engine
         self._backend = backend
         self._name = name
@@ -168,6 +169,9 @@ class Operator:
     async def backups(self, call: Call, ask: ops.DatabaseName) -> ops.Backups:
         return ops.Backups(await asyncio.to_thread(_listed, self._folder / "backups", ask.database))
 
+    async def _scanned(self, data: bytes) -> Content:
+        return Content(data, await self._scanner.scan(data))
+
     async def restore(self, call: Call, ask: ops.DatabaseRestore) -> ops.Restored:
         known = await asyncio.to_thread(_listed, self._folder / "backups", ask.database)
         if ask.backup not in [one.backup for one in known]:
@@ -180,14 +184,10 @@ class Operator:
         into = f"Restored {ask.backup}"
         archive = Archive(self._engine, source)
         try:
-            count = await bring_back(access, archive, _scanned, into, folder=ask.folder, item=_item(ask.item))
+            count = await bring_back(access, archive, self._scanned, into, folder=ask.folder, item=_item(ask.item))
         finally:
             archive.close()
         return ops.Restored(count, into)
-
-
-def _scanned(data: bytes) -> Content:
-    return Content(data, scan(data))
 
 
 def _item(text: str) -> int:

@@ -93,3 +93,10 @@ def test_a_role_that_cannot_start_is_shown_and_does_not_keep_the_others_from_ser
         assert island.health()["state"] == "fail"
     finally:
         island.close()
+
+
+@pytest.mark.parametrize("commit", [3, 4, 5, 6])
+def test_the_demo_is_whole_though_the_directory_dies_while_it_makes_it(commit: int) -> None:
+    with Island(environment={"ATOLL_FAILPOINTS": f"directory.commit.after=kill@{commit}"}) as island:
+        for who in ("alice", "bob", "admin"):
+            assert works(imap(island, who))

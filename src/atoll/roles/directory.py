@@ -72,11 +72,8 @@ async def _first_start(ctx: RoleContext, parts: Parts) -> None:
     """Make the configured databases known, and the demo's people if there is nobody yet."""
     for at in ctx.config.databases:
         await parts.register.add_database(at.name, f"mailbox-{at.process}", ctx.config.island.name)
-    accounts = [demo.Account(one.address, one.password, one.database) for one in ctx.config.demo]
+    accounts = [demo.Account(one.address, one.password, one.database, one.role != "user") for one in ctx.config.demo]
     if accounts and await demo.create(parts.database, parts.register, parts.lane, accounts):
-        for account in ctx.config.demo:
-            if account.role != "user":
-                await parts.register.set_setting("postmaster", account.address)
         await parts.audit.durable("directory.demo", accounts=len(accounts))
 
 

@@ -42,12 +42,13 @@ REFUSALS = {
 LOOK_SECONDS = 0.5
 """Between looks at who is left when another process has taken over."""
 M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD = -1
 """malloc.h of glibc."""
 
 
 async def main(ctx: RoleContext) -> None:
     """Join the proxies to the ports, serve, drain."""
-    _small_connections()
+    _memory()
     tls = ServerTls(ctx)
     paths = RunPaths(ctx.data)
     directory = RpcClient(paths.signin)
@@ -117,12 +118,16 @@ async def _let_sessions_end(ctx: RoleContext, imap: ImapProxy, pop3: Pop3Proxy, 
 
 
 
-def _small_connections() -> None:
+def _memory() -> None:
     """uvloop keeps 256 KiB for each TLS connection and touches a page of it: such blocks come from mmap, each alone.
 
-    On the heap their neighbours' freed pages stay dirty: 51 KB a connection instead of 28, measured.
+    On the heap their neighbours' freed pages stay dirty: 51 KB a connection instead of 28, measured. What streams by
+    in pieces (a socket holds 208 KiB) stays on the heap, and some of what is freed is kept: mapped anew for each piece,
+    its pages cost half of the CPU of a listing.
     """
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 65536)
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_THRESHOLD, 224 << 10)
+    libc.mallopt(M_TRIM_THRESHOLD, 4 << 20)
 
 
 def _rates(config: Config) -> Rates:

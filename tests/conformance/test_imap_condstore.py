@@ -122,9 +122,9 @@ def test_3_1_5_search_modseq(stored: tuple[Imap, Imap], box: str) -> None:
     result = one.ok(f"SEARCH RETURN (ALL COUNT) MODSEQ {top + 1}").esearch()
     assert (result["COUNT"], result["MODSEQ"]) == ("2", str(max(modseq(one, 4), modseq(one, 5))))
     # [RFC 4731 §3.2] of what is told, where that is the first and the last only
-    for word, numbers in (("MIN", [4]), ("MAX", [5]), ("MIN MAX", [4, 5]), ("MIN COUNT", [4, 5])):
+    for word, those in (("MIN", [4]), ("MAX", [5]), ("MIN MAX", [4, 5]), ("MIN COUNT", [4, 5])):
         result = one.ok(f"SEARCH RETURN ({word}) MODSEQ {top + 1}").esearch()
-        assert result["MODSEQ"] == str(max(modseq(one, number) for number in numbers))
+        assert result["MODSEQ"] == str(max(modseq(one, number) for number in those))
 
 
 def test_3_2_5_select_qresync(stored: tuple[Imap, Imap], box: str) -> None:

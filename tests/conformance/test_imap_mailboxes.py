@@ -400,8 +400,18 @@ def test_rfc4314_other_users_rights(world: World) -> None:
     assert name in other.ok(f'LIST "" "Other Users/{login[0]}/*"').boxes()
     assert set(other.ok(f'MYRIGHTS "{name}"').one("MYRIGHTS").values[1]) == set("lr")
     reply = other.ok(f'SELECT "{name}"')
-    assert reply.code == "READ-ONLY"
+    assert reply.code_of("PERMANENTFLAGS") == "(\\Seen)"  # his own: the owner does not see it
     assert other.ok("FETCH 1 BODY.PEEK[]").fetched()[1]["BODY[]"] == MAIL
+    assert other.no("STORE 1 +FLAGS (\\Flagged)").code == "NOPERM"
+    assert other.no("EXPUNGE").code == "NOPERM"
+    assert other.no("MOVE 1 INBOX").code == "NOPERM"
+    assert "\\Seen" in other.ok("FETCH 1 BODY[]").fetched()[1]["FLAGS"]
+    assert status(other, name, "UNSEEN") == {"UNSEEN": 0}
+    assert status(own, "team", "UNSEEN", "RECENT") == {"UNSEEN": 1, "RECENT": 1}
+    other.ok("STORE 1 -FLAGS.SILENT (\\Seen)")
+    assert other.ok("SEARCH UNSEEN").search() == [1]
+    assert other.ok(f'EXAMINE "{name}"').code_of("PERMANENTFLAGS") == "()"
+    other.ok(f'SELECT "{name}"')
     assert other.no(f'APPEND "{name}" ', MAIL).code == "NOPERM"
     assert other.no(f'GETACL "{name}"').code == "NOPERM"
     assert other.no(f'DELETE "{name}"').code == "NOPERM"

@@ -45,14 +45,17 @@ def flag_text(flags: int, keywords: tuple[str, ...], recent: bool) -> bytes:
 class Selected:
     """One selected mailbox. The session knows the messages in `uids` as they were at `cn`."""
 
-    __slots__ = ("access", "cn", "folder", "read_only", "recent", "recent_low", "saved", "told", "uids", "unsubscribe")
+    __slots__ = ("access", "cn", "folder", "read_only", "recent", "recent_low", "saved", "takes_recent", "told",
+                 "uids", "unsubscribe")
 
-    def __init__(self, access: Access, folder: Folder, uids: UidMap, *, read_only: bool) -> None:
+    def __init__(self, access: Access, folder: Folder, uids: UidMap, *, read_only: bool,
+                 takes_recent: bool) -> None:
         self.access = access
         self.folder = folder
         self.uids = uids
         self.cn = folder.cn_high
         self.read_only = read_only
+        self.takes_recent = takes_recent
         self.recent = UidSet()               # those that this session was told of first [RFC 3501 §2.3.2]
         self.recent_low = MAX_UID + 1        # the lowest of them
         self.saved: Ranges = ()              # "$" [RFC 5182], as uids
@@ -139,7 +142,7 @@ class Selected:
             out.append(b"* %d EXISTS\r\n" % len(look.uids))
         before, self.uids, self.cn = self.cn, look.uids, look.cn
         if look.recent:
-            if not self.read_only:
+            if self.takes_recent:
                 self.access.take_recent(self.folder, look.recent[-1])
             if recent:
                 self.add_recent(ranges_of(look.recent))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from atoll.mailbox import Flag, Right, Row, UidMap, UidSet, Want
+from atoll.mailbox import Flag, Row, UidMap, UidSet, Want
 from atoll.protocols.imap.bodies import Bodies
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.select import changes
@@ -47,7 +47,7 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     if args.changed_since is not None:
         return await _changed(session, selected, plan, args, ranges)
     missed = False
-    asked = plan.marks_seen and not selected.read_only and bool(selected.folder.rights & Right.SEEN)
+    asked = plan.marks_seen and not selected.read_only
     for rows in slices(selected, ranges, plan.want, SLICES.get(plan.want, BODY_SLICE)):
         numbered = list(number(selected, rows))
         seen = await _mark_seen(selected, numbered) if asked else {}

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from atoll.protocols.imap.session import Session
 
 MAX_MATCHES = 10_000
-WRITES = Right.SEEN | Right.WRITE | Right.DELETE_ITEMS | Right.EXPUNGE | Right.INSERT
+CHANGES = Right.SEEN | Right.WRITE | Right.DELETE_ITEMS | Right.EXPUNGE | Right.INSERT
+"""Who has one of these changes what all readers see. Others have \\Seen of their own, and that only."""
 
 
 def parse(cur: Cursor) -> Select:
@@ -83,18 +84,18 @@ async def _open(session: Session, args: Select, *, examine: bool) -> Ok:
     if had:
         session.write(b"* OK [CLOSED] Previous mailbox is closed\r\n")
     access, folder = await names.open_folder(session, args.mailbox)
-    read_only = examine or not folder.rights & WRITES
-    told = await access.select(folder, read_write=not read_only)
+    takes_recent = not examine and bool(folder.rights & CHANGES)
+    told = await access.select(folder, read_write=takes_recent)
     # No await from here to select(): map and number are of one moment.
     uids, folder = access.uid_map(told), access.folder_by_id(told.fid)
-    selected = Selected(access, folder, uids, read_only=read_only)
+    selected = Selected(access, folder, uids, read_only=examine, takes_recent=takes_recent)
     if not session.enabled.rev2 and told.recent_uid < told.uidnext:  # [RFC 9051 §2.3.2] a rev2 client knows no \Recent
         selected.add_recent(((told.recent_uid, told.uidnext - 1),))
     session.select(selected)
     session.write(_lines(session, args, selected))
     if args.qresync is not None and args.qresync.uid_validity == folder.uidv:
         await _resync(session, selected, args.qresync)
-    return Ok("Selected", "READ-ONLY" if read_only else "READ-WRITE")
+    return Ok("Selected", "READ-ONLY" if examine else "READ-WRITE")
 
 
 def _lines(session: Session, args: Select, selected: Selected) -> bytes:
@@ -122,9 +123,9 @@ def _permanent(selected: Selected, keywords: str) -> str:
     rights = selected.folder.rights
     if selected.read_only:
         return ""
-    if rights & Right.WRITE and rights & Right.SEEN and rights & Right.DELETE_ITEMS:
+    if rights & Right.WRITE and rights & Right.DELETE_ITEMS:
         return keywords + " \\*"
-    kept = ["\\Seen"] if rights & Right.SEEN else []
+    kept = ["\\Seen"]
     kept += ["\\Deleted"] if rights & Right.DELETE_ITEMS else []
     if rights & Right.WRITE:
         kept += [word for word in keywords.split() if word not in ("\\Seen", "\\Deleted")] + ["\\*"]

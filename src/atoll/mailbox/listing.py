@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,7 +80,7 @@ class Listings:
         self._database: Database | None = None
         self._usable = False
         self._folders: dict[tuple[MailboxId, int], int] = {}
-        self._waiting: dict[tuple[MailboxId, int, int], tuple[list[Record], int]] = {}
+        self._waiting: deque[tuple[MailboxId, int, int, list[Record], int]] = deque()
         self._reading, self._writing = _Codec(), _Codec()
         if path.exists():
             self._thread.submit(self._open)
@@ -106,8 +107,8 @@ class Listings:
     def put(self, guid: MailboxId, uidv: int, block: int, rows: list[Record], now: int) -> None:
         """Keep a whole stretch, some time soon. now: ms."""
         if len(self._waiting) < WAITING:
-            self._waiting[guid, uidv, block] = (rows, now // DAY_MS)
-            if len(self._waiting) == 1:
+            self._waiting.append((guid, uidv, block, rows, now // DAY_MS))
+            if len(self._waiting) == 1:  # else the thread has not looked for the last time
                 self._thread.submit(self._write)
 
     def forget_older(self, now: int) -> None:
@@ -179,14 +180,15 @@ class Listings:
         """Everything that waits, in one transaction."""
         if self._database is None:
             self._open()
-        waiting, self._waiting = self._waiting, {}
         database = self._database
         if database is None or not self._usable:
+            self._waiting.clear()
             return
         writer = database.writer
         try:
             writer.begin()
-            for (guid, uidv, block), (rows, day) in waiting.items():
+            while self._waiting:
+                guid, uidv, block, rows, day = self._waiting.popleft()
                 row = writer.one(_FOLDER, (guid, uidv))
                 if row is None:
                     writer.run("INSERT INTO folder (guid, uidv) VALUES (?, ?)", (guid, uidv))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import poplib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,3 +122,35 @@ def test_no_island_is_tried_again_later(island, files, tmp_path):
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "import").exists()
+
+
+def ids(island: Island, who: str) -> list[str]:
+    client = poplib.POP3_SSL("localhost", island.ports["pop3s"], context=island.tls(), timeout=20)
+    client.user(who)
+    client.pass_(island.password(who))
+    try:
+        return [line.split()[1].decode() for line in client.uidl()[1]]
+    finally:
+        client.quit()
+
+
+def test_unique_ids_go_from_server_to_server(island, tmp_path):
+    box = tmp_path / "old.mbox"
+    box.write_bytes(b"".join(b"From x Tue Nov 24 11:42:16 2026\nX-UIDL: Old-%d!\nSubject: %d\n\na\n\n" % (at, at)
+                             for at in range(5)))
+    done = atoll(island, "import", "mbox", str(box), "--folder", "INBOX", "--to", "alice@example.test", "--json")
+    assert result(done)["messages"] == 5, done
+    theirs = ids(island, "alice@example.test")
+    assert theirs[-5:] == [f"Old-{at}!" for at in range(5)]
+    url = f"imaps://alice@example.test@localhost:{island.ports['imaps']}"
+    arguments = ["import", url, "--to", "admin@example.test", "--ca", island.demo["ca"], "--folder", "INBOX",
+                 "--password-stdin", "--json", "--pop3"]  # fmt: skip
+    password = island.password("alice@example.test") + "\n"
+    for url, code in (("imaps://localhost", 2), ("pop3s://alice@localhost", 2), ("pop3s://localhost:1", 4)):
+        done = atoll(island, *arguments, url, stdin=password)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+    for _ in range(2):
+        done = atoll(island, *arguments, f"pop3s://localhost:{island.ports['pop3s']}", stdin=password)
+        assert done.returncode == 0, done.stderr
+        assert ids(island, "admin@example.test") == theirs

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import poplib
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +156,31 @@ def test_unique_ids_go_from_server_to_server(island, tmp_path):
         done = atoll(island, *arguments, f"pop3s://localhost:{island.ports['pop3s']}", stdin=password)
         assert done.returncode == 0, done.stderr
         assert ids(island, "admin@example.test") == theirs
+
+
+def test_a_command_that_is_killed_goes_on(island, tmp_path):
+    """SIGKILL, three times, at whatever it is doing: every message is there once in the end."""
+    source = tmp_path / "Maildir"
+    for part in ("cur", "new", "tmp"):
+        (source / part).mkdir(parents=True)
+    for at in range(4_000):
+        (source / "cur" / f"{at:05}.x:2,S").write_bytes(b"Subject: %d\r\n\r\nbody of %d\r\n" % (at, at))
+    arguments = ["import", "maildir", str(source), "--to", "bob@example.test", "--into", "killed"]
+    before = set(island.data.glob("import/*.journal"))
+    command = [sys.executable, "-c", "from atoll.admin.cli import main; main()", "--data", str(island.data), *arguments]
+    for lines in (4, 9, 15):  # of its journal: two for each batch of 200
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            journal = next(iter(set(island.data.glob("import/*.journal")) - before), None)
+            if journal is not None and journal.read_bytes().count(b"\n") > lines:
+                process.kill()
+            time.sleep(0.005)
+        assert process.returncode == -signal.SIGKILL
+    done = result(atoll(island, *arguments, "--json"))
+    assert 0 < done["already"] < 4_000
+    assert done["messages"] + done["already"] == 4_000
+    out = tmp_path / "out"
+    assert atoll(island, "export", "eml", str(out), "--from", "bob@example.test", "--folder", "killed/INBOX"
+                 ).returncode == 0
+    bodies = sorted(path.read_bytes() for path in out.rglob("*.eml"))
+    assert bodies == sorted(path.read_bytes() for path in (source / "cur").iterdir())

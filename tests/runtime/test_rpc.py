@@ -266,3 +266,18 @@ async def test_a_peer_that_does_not_read_is_dropped(service: Service, client: Rp
         await silent.closed.wait()
     assert (await client.call("say", Say("others"), Say)).text == "others!"
     sock.close()
+
+
+async def test_whoever_comes_while_the_server_stops_is_not_answered(service: Service) -> None:
+    """What is asked then is for the next life: it would meet closed files."""
+    reader, writer = await asyncio.open_unix_connection(str(service.path))
+    await asyncio.sleep(0.05)  # accepted, not greeted
+    assert service.listener is not None
+    service.listener.close()
+    service.server.close_connections()
+    writer.write(frames.frame(["atoll", "1", []]) + frames.frame([1, "say", {"text": "late"}]))
+    async with asyncio.timeout(5):
+        while await reader.read(1000):
+            pass
+    assert service.asked == []
+    writer.close()

@@ -151,6 +151,9 @@ class Connection(_Link):
         super().connection_made(transport)
 
     def greeted(self) -> None:
+        if self._server.closed:  # it came while the role stopped: the next life answers it
+            self.transport.abort()
+            return
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -163,6 +166,8 @@ class Connection(_Link):
             self._server.on_close(self)
 
     def frame_received(self, body: bytes) -> None:
+        if self._server.closed:
+            return
         number, op, params = _request_decoder.decode(body)
         if number <= 0:
             raise ValueError("request numbers start at 1")
@@ -266,14 +271,17 @@ class RpcServer:
         self.on_close = on_close
         self.connections: set[Connection] = set()
         """Greeted clients: push to them with Connection.push."""
+        self.closed = False
 
     async def serve(self, sock: socket.socket) -> asyncio.Server:
         """Accept on a bound Unix socket. Keep the Server: uvloop closes one that is collected."""
         sock.setblocking(False)
+        self.closed = False
         return await serve_unix(lambda: Connection(self), sock)
 
     def close_connections(self) -> None:
-        """End every client's connection (the role stops)."""
+        """End every client's connection, and those that are still being made (the role stops)."""
+        self.closed = True
         for connection in list(self.connections):
             connection.close()
 

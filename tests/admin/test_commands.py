@@ -292,3 +292,10 @@ def test_every_operation_has_a_caller_or_a_reason() -> None:
     assert asked <= set(ops.OPS)
     # usage is the directory's own question; a token is what import and export ask for
     assert set(ops.OPS) - asked <= {"mailbox.usage", "token.create"}
+
+
+def test_audit_events_read_like_the_command(alice: Island) -> None:
+    alice.run("mailbox", "create", "bob@example.test", "--display", "Bob B")
+    shown = alice.run("audit", "list", "--kind", "admin.mailbox.create", "--limit", "1").stdout
+    assert 'phase=done address=bob@example.test display="Bob B"\n' in shown
+    assert "shared" not in shown

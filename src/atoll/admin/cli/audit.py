@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 
 import click
 
@@ -35,9 +36,19 @@ def list_(kind: str, user: str, hours: float, limit: int) -> None:
     found = ask("audit.list", ops.AuditFilter(kind, user, since, limit), ops.AuditEvents)
     emit(found, lambda: table(("TIME", "EVENT", "USER", "DETAIL"), [
         (time_text(int(event.get("time") or 0)),  # type: ignore[arg-type]
-         event.get("kind", ""), event.get("user", ""),
-         " ".join(f"{key}={json.dumps(value)}" for key, value in event.items() if key not in _HEAD))
-        for event in found.events]))
+         event.get("kind", ""), event.get("user", ""), _detail(event)) for event in found.events]))
+
+
+def _detail(event: Mapping[str, object]) -> str:
+    """What else an event says: parameters by their names, without those that say nothing. --json has all of it."""
+    pairs: list[tuple[str, object]] = []
+    for key, value in event.items():
+        if key == "params" and isinstance(value, Mapping):
+            pairs += [(name, one) for name, one in value.items() if one not in ("false", "")]
+        elif key not in _HEAD:
+            pairs.append((key, value))
+    return " ".join(f"{key}={value if isinstance(value, str) and ' ' not in value else json.dumps(value)}"
+                    for key, value in pairs)
 
 
 @command.command()

@@ -122,6 +122,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         for row in (list(head), *cells):
             click.echo("\t".join(row))
         return
+    if not cells:
+        click.echo("none")
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

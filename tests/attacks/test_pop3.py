@@ -26,6 +26,21 @@ async def test_P001_password_flood_ends(pop):
     assert all(answer.startswith(b"-ERR") for answer in answers)
 
 
+async def test_P001_user_and_password_flood_ends(pop):
+    client = await pop.connect()
+    client.writer.write(b"".join(b"USER alice@example.test\r\nPASS guess%d\r\n" % at for at in range(50)))
+    answers = []
+    while line := await client.line():
+        answers.append(line)
+    refused = [line for line in answers if line.startswith(b"-ERR")]
+    assert 10 <= len(refused) <= 20
+    assert any(b"[AUTH]" in line for line in refused)
+    assert not any(line.startswith(b"+OK") for line in answers[1::2])
+    client = await pop.connect()  # from there even the right one is not looked at for a while
+    await client.say(b"USER alice@example.test")
+    assert (await client.say(b"PASS " + PASSWORD)).startswith(b"-ERR")
+
+
 async def test_P001_flood_of_bad_commands_after_sign_in_ends(pop):
     client = await pop.sign_in()
     client.writer.write(b"XYZZY\r\n" * 30)

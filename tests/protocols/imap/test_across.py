@@ -242,6 +242,21 @@ async def test_subscribed_ones_are_found_by_any_pattern(colleagues: Site) -> Non
         await watch.close()
 
 
+async def test_lists_go_on_without_the_directory(colleagues: Site) -> None:
+    await shared(colleagues, "carol")
+    alice = await colleagues.sign_in()
+    await alice.ok(b"SUBSCRIBE " + team("carol"))
+    own = await listed(alice, b'LSUB "" *')
+    assert team("carol").strip(b'"') in own
+    await colleagues.house.stop()
+    colleagues.one.backend.rpc.timeout = 0.5
+    began = asyncio.get_running_loop().time()
+    assert await listed(alice, b'LSUB "" *') == own
+    assert b" NO [UNAVAILABLE] " in (await alice.ask(b"STATUS %b (MESSAGES)" % team("stranger")))[-1]
+    assert asyncio.get_running_loop().time() - began < 3
+    await colleagues.house.start()
+
+
 async def test_a_shared_mailbox_whose_database_was_mounted_again(colleagues: Site) -> None:
     await shared(colleagues, "dave")
     alice = await colleagues.sign_in()

@@ -31,6 +31,8 @@ from atoll.directory.client.model import (
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.runtime.rpc import Empty, RpcClient, RpcError
 
+SHARED_WITHIN = 1.0
+"""Seconds: a list of folders does not wait longer for those of other people."""
 UNTIL_CHANGED = 3600.0
 """Mailboxes are cached until a change says otherwise; an hour bounds a change that was lost."""
 
@@ -170,8 +172,8 @@ class Backend(Feed):
         await self.rpc.call("shares", wire.Shares(database, shares, whole), Empty, repeat=True)
 
     async def shared_with(self, sid: str) -> list[MailboxInfo]:
-        """Mailboxes of the island that are shared with the person of a live session that we hold."""
-        found = await self.rpc.call("shared_with", wire.SharedWith(sid), wire.MailboxIds, repeat=True)
+        """Mailboxes of the island that are shared with the person of a live session that we hold; within a second."""
+        found = await self.rpc.call("shared_with", wire.SharedWith(sid), wire.MailboxIds, SHARED_WITHIN, repeat=True)
         infos = []
         for mailbox in found.mailboxes:
             try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from atoll.mailbox.errors import StoreCode, StoreError
 from atoll.protocols.imap.wire.errors import Bad
+from atoll.runtime.rpc import RpcError
 
 IMAP_CODE: dict[StoreCode, str] = {
     StoreCode.NO_FOLDER: "NONEXISTENT",
@@ -45,8 +46,10 @@ class Bye(Exception):
         self.text = text
 
 
-def to_no(error: StoreError, *, target: bool = False) -> No:
-    """The answer to a store's refusal. target: the folder that is missing is where messages should go."""
+def to_no(error: StoreError | RpcError, *, target: bool = False) -> No:
+    """The answer to a store's or the directory's refusal. target: the missing folder is where messages should go."""
+    if isinstance(error, RpcError):
+        return No("UNAVAILABLE", "Not available just now")
     if target and error.code is StoreCode.NO_FOLDER:
         return No("TRYCREATE", error.public)  # [RFC 9051 §6.3.12]
     return No(IMAP_CODE[error.code], error.public)

@@ -28,6 +28,7 @@ from atoll.protocols.imap.wire.reader import Broken, Continue, Event, Line, Read
 from atoll.protocols.imap.wire.reader import Command as Text
 from atoll.protocols.imap.wire.response import status
 from atoll.runtime.peers import peer_of
+from atoll.runtime.rpc import RpcError
 
 LINGER_SECONDS = 1.0
 
@@ -221,7 +222,7 @@ class Session(asyncio.Protocol):
         except Bad as bad:
             word, text, code = "BAD", bad.text, bad.code
             self._bad += 1
-        except StoreError as error:
+        except (StoreError, RpcError) as error:
             refusal = to_no(error)
             word, text, code = "NO", refusal.text, refusal.code
         except Bye as bye:

@@ -221,15 +221,16 @@ async def _people(session: Session, patterns: list[Pattern], *, subscribed: bool
 async def _sharing(session: Session) -> list[str]:
     """Addresses of those who share something with this person; for another process, of those who live here."""
     assert session.claims is not None
-    people, here = session.server.people, session.server.store.shared_with(UserId(session.claims.sub))
-    if session.is_delegate:
-        return [(await people.mailbox(mailbox)).address for mailbox in here]
-    infos = {info.mailbox: info for info in [await people.mailbox(mailbox) for mailbox in here]}
+    people, found = session.server.people, dict[bytes, str]()
     try:
-        infos |= {info.mailbox: info for info in await people.shared_with(session.claims.sid)}
+        for mailbox in session.server.store.shared_with(UserId(session.claims.sub)):
+            found[mailbox] = (await people.mailbox(mailbox)).address
+        if not session.is_delegate:
+            found |= {info.mailbox: info.address for info in await people.shared_with(session.claims.sid)}
     except RpcError:
-        pass  # without the directory: those who live here
-    return [info.address for mailbox, info in sorted(infos.items()) if mailbox != session.mine.mailbox]
+        pass  # the directory is away: what is known without it
+    return [address for mailbox, address in sorted(found.items())
+            if session.is_delegate or mailbox != session.mine.mailbox]
 
 
 def _levels(session: Session, patterns: list[Pattern], found: _Found) -> Iterator[bytes]:

@@ -1,37 +1,62 @@
-"""Long work of many takes one slice a turn."""
+"""Long work of many shares the turns of the loop."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
-from atoll.runtime.turns import Turns
+import pytest
+
+from atoll.runtime.turns import LONG, SLICE, Turns
 
 
-async def test_one_slice_between_two_looks_at_the_rest() -> None:
+async def logged(slices: int, names: str, seconds: float) -> str:
+    """The order in which slices of so many seconds were done; a dot for each turn of the loop."""
     turns, log = Turns(), []
     loop = asyncio.get_running_loop()
+    over = False
 
     async def long(name: str) -> None:
-        for _ in range(5):
+        for _ in range(slices):
             await turns.take()
             log.append(name)
+            began = time.perf_counter()
+            while time.perf_counter() - began < seconds:
+                pass
 
     def tick() -> None:
         log.append(".")
-        if log.count(".") < 60:
+        if not over:
             loop.call_soon(tick)
 
     loop.call_soon(tick)
-    await asyncio.gather(*(long(name) for name in "abcd"))
-    text = "".join(log)
-    assert all(len(run) <= 1 for run in text.split("."))
-    assert text.replace(".", "") == "abcd" * 5
+    await asyncio.gather(*(long(name) for name in names))
+    over = True
+    return "".join(log)
 
 
-async def test_those_who_left_are_passed_over() -> None:
+async def test_one_long_slice_between_two_looks_at_the_rest() -> None:
+    text = await logged(5, "abcd", LONG * 1.1)
+    assert max(len(run) for run in text.split(".")) <= 2  # the first of all goes on at once
+    assert sorted(text.replace(".", "")) == sorted("abcd" * 5)
+
+
+async def test_short_slices_share_a_turn() -> None:
+    text = await logged(1, "x" * 60, 0)
+    assert len(text.strip(".").split(".")) <= 3
+    text = await logged(3, "x" * 60, LONG / 10)
+    runs = [len(run) for run in text.split(".") if run]
+    assert len(runs) < 60  # 180 slices
+    assert max(runs) <= 25
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+async def test_those_who_left_are_passed_over(gone: int) -> None:
     turns = Turns()
+    await turns.take()
+    time.sleep(SLICE)
     tasks = [asyncio.create_task(turns.take()) for _ in range(3)]
     await asyncio.sleep(0)
-    tasks[0].cancel()
-    await asyncio.gather(*tasks[1:])
+    tasks.pop(gone).cancel()
+    await asyncio.wait_for(asyncio.gather(*tasks), 1)
     await asyncio.wait_for(turns.take(), 1)

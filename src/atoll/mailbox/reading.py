@@ -212,6 +212,8 @@ def look(database: MailboxDatabase, view: MailboxMemory, fid: int, since: int, u
         else:
             found = _all(reader, fid, own)
             vanished = [uid for uid in uids if uid not in after]
+    if after is uids:  # nothing came and nothing went
+        return Look(cn, after, vanished, found, [])
     changed = [row for row in found if row.uid in uids]
     arrived = [row for row in found if row.uid not in uids] if len(changed) != len(found) else []
     return Look(cn, after, vanished, changed, arrived)

@@ -9,7 +9,7 @@ Not    when to look (session).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from atoll.mailbox import Access, Flag, Folder, Row, UidMap, UidSet
 from atoll.mailbox.uidset import MAX_UID
@@ -118,10 +118,20 @@ class Selected:
 
     def fetch_line(self, row: Row, seq: int, *, modseq: bool) -> bytes:
         """An untagged FETCH of the flags."""
-        flags = self.flags_of(row)
+        return self.fetch_lines([(seq, row)], modseq=modseq)
+
+    def fetch_lines(self, numbered: Sequence[tuple[int, Row]], *, modseq: bool) -> bytes:
+        """The same of many, by one format."""
+        step = 4 if modseq else 3
+        filled: list[bytes | int] = [0] * (step * len(numbered))
+        rows = [row for _, row in numbered]
+        filled[::step] = [seq for seq, _ in numbered]
+        filled[1::step] = [row[0] for row in rows]
+        filled[2::step] = map(self.flags_of, rows)
         if modseq:
-            return b"* %d FETCH (UID %d FLAGS (%b) MODSEQ (%d))\r\n" % (seq, row[0], flags, row[3])
-        return b"* %d FETCH (UID %d FLAGS (%b))\r\n" % (seq, row[0], flags)
+            filled[3::step] = [row[3] for row in rows]
+        line = b"* %d FETCH (UID %d FLAGS (%b)" + (b" MODSEQ (%d))\r\n" if modseq else b")\r\n")
+        return line * len(rows) % tuple(filled)
 
     def news(self, *, expunges: bool, modseq: bool, vanished: bool, recent: bool) -> list[bytes]:
         """What the client has to be told now; the state moves on by exactly that.

@@ -186,6 +186,7 @@ def test_rfc2180_4_4_copy_of_what_is_gone(two: tuple[Imap, Imap], box: str) -> N
     assert other.no(f"COPY 2 {box}").code == "EXPUNGEISSUED"
     other.ok("NOOP")
     other.ok(f"UID COPY 2 {box}")
+    assert other.no("UID COPY 2 nowhere").code == "TRYCREATE"
     other.ok(f"UID MOVE 2 {box}")
 
 

@@ -305,3 +305,26 @@ async def test_a_folder_in_another_process_is_a_folder(colleagues: Site) -> None
     await alice.ok(b"SELECT INBOX")
     assert b" NO [NONEXISTENT] " in (await alice.ask(b"SELECT " + name.replace(b"Team", b"Nowhere")))[-1]
     assert b" NO [TRYCREATE] " in (await alice.ask(b"APPEND %b %b" % (name.replace(b"Team", b"No"), mail)))[-1]
+
+
+async def test_the_other_process_goes_and_comes_back(colleagues: Site) -> None:
+    """Not selected: the next command asks again. Selected: the session is over, with a word."""
+    await shared(colleagues, "bob")
+    alice, other = await colleagues.sign_in(), await colleagues.sign_in()
+    question = b"STATUS %b (MESSAGES)" % team("bob")
+    await alice.ok(question)
+    await other.ok(b"SELECT " + team("bob"))
+    other.send(b"i IDLE\r\n")
+    assert await other.line() == b"+ idling\r\n"
+    await colleagues.put(MESSAGES[0])
+    await alice.ok(b"SELECT INBOX")
+    await colleagues.two.stop()
+    assert re.match(rb"\* BYE \[UNAVAILABLE\]", (await other.ended()))
+    assert b" NO [UNAVAILABLE] " in (await alice.ask(question))[-1]
+    for command in (b"COPY", b"MOVE"):
+        found = await alice.ask(command + b" 1 " + team("bob"))
+        assert b" NO [UNAVAILABLE] " in found[-1], found
+    assert b"* SEARCH 1\r\n" in await alice.ok(b"SEARCH ALL")
+    await colleagues.two.start()
+    await alice.ok(question)
+    assert code(await alice.ask(b"MOVE 1 " + team("bob"))).endswith(b" 1 1")

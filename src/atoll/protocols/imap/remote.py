@@ -72,6 +72,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(No("UNAVAILABLE", "That mailbox is not available just now"))
+            self._answer.exception()  # in IDLE nobody waits for it: the session ends by link_lost
         self._client.link_lost(self)
 
     def data_received(self, data: bytes) -> None:

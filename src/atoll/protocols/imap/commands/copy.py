@@ -39,9 +39,9 @@ async def run(session: Session, args: tuple[SequenceSet, str], tag: bytes, *, ui
     ranges = selected.asked(messages, uid=uid)
     known = UidSet.of_ranges((start, start + count - 1) for low, high in ranges
                              for start, count in selected.uids.within(low, high))
+    target = await _target(session, selected, mailbox)
     if not known:
         return Ok("Nothing to do")
-    target = await _target(session, selected, mailbox)
     if not isinstance(target, Folder):
         return await (across.move if move else across.copy)(session, selected, known, target)
     work = selected.access.move if move else selected.access.copy

@@ -6,7 +6,9 @@ import os
 
 import msgspec
 
+from atoll.directory.client.model import ClientFacts
 from atoll.directory.server.auth.remembered import ENTRIES, IDLE_SECONDS, MOST_SECONDS, Remembered
+from atoll.directory.server.sessions import Grant, Sessions
 from atoll.runtime import handover
 
 WHO = bytes(16)
@@ -62,6 +64,24 @@ def test_nothing_and_garbage_are_nothing() -> None:
     for left in (b"", b"\xc1", os.urandom(100), msgspec.msgpack.encode([b"short", []]), crowd):
         assert of.take(left) == 0
     assert key(of) == before
+
+
+def test_live_sessions_go_over_and_those_of_a_process_that_is_gone_do_not_stay() -> None:
+    first = Sessions(StillClock())
+    for instance in ("mailbox-1.a", "mailbox-2.a"):
+        first.key_for(instance)
+    facts = ClientFacts(ip="192.0.2.1", port=4000)
+    sids = [first.issue(backend, Grant(WHO, b"m" * 16, 7, "imap", "alice@example.test", "password", facts), 1).sid
+            for backend in ("mailbox-1", "mailbox-2")]
+    second = Sessions(StillClock())
+    assert second.take(first.left()) == 2
+    second.key_for("mailbox-1.a")
+    second.key_for("mailbox-2.b")
+    held = second.held_by("mailbox-1.a", sids[0])
+    assert held is not None
+    assert (held.user, held.epoch, held.facts) == (WHO, 7, facts)
+    assert second.held_by("mailbox-2.a", sids[1]) is None
+    assert [Sessions(StillClock()).take(left) for left in (b"", b"\xc1", msgspec.msgpack.encode([1]))] == [0, 0, 0]
 
 
 def test_the_most_that_is_remembered_can_be_handed_over() -> None:

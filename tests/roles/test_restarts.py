@@ -234,3 +234,12 @@ def test_verified_credentials_outlive_a_restart_of_the_directory_but_no_crash() 
         secret = island.password("alice").encode()
         assert [path for path in island.data.rglob("*") if path.is_file() and path.name != "demo.json"
                 and path.name != "island.log" and secret in path.read_bytes()] == []
+
+
+def test_a_delegate_still_reaches_the_other_process_after_a_restart_of_the_directory(house: Island) -> None:
+    alice, bob = imap(house, "alice"), imap(house, "bob")
+    assert bob.create("Team")[0] == "OK"
+    assert bob.setacl("Team", f"alice@{house.domain}", "lrs")[0] == "OK"
+    atoll(house, "role", "restart", "directory")
+    assert alice.select(f'"Other Users/bob@{house.domain}/Team"')[0] == "OK"
+    assert works(bob)

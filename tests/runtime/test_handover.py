@@ -28,7 +28,8 @@ def test_what_was_not_finished_is_nothing() -> None:
     assert handover.read(fd) == b""
 
 
-def test_it_is_no_file_and_has_a_limit() -> None:
+def test_it_is_no_file_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "LIMIT", 10)
     fd = handover.create("test")
     assert os.readlink(f"/proc/self/fd/{fd}") == "/memfd:atoll test (deleted)"
     assert not os.get_inheritable(fd)

@@ -9,6 +9,8 @@ Not    a process that dials out: it speaks only over Unix sockets of this island
 
 from __future__ import annotations
 
+import msgspec
+
 from atoll.admin.relay import Relay
 from atoll.admin.service import AdminService, admits
 from atoll.base import ids
@@ -39,7 +41,7 @@ async def main(ctx: RoleContext) -> None:
                              is_role=ctx.is_role, born=ctx.born, on_doubt=in_doubt,
                              on_audit_state=lambda state, detail: ctx.health("audit", state, detail))
     await _first_start(ctx, parts)
-    known = parts.sign_in.remembered.take(ctx.handed_over())
+    known = _take(ctx, parts)
     relay = Relay(paths.op)
     service = parts.service
     admin = AdminService(parts, relay, audit_path=folder / "audit.log",
@@ -63,9 +65,20 @@ async def main(ctx: RoleContext) -> None:
         server.close_connections()
     await relay.close()
     if ctx.handing_over:
-        ctx.hand_over(parts.sign_in.remembered.left())
+        ctx.hand_over(msgspec.msgpack.encode((parts.sign_in.remembered.left(), parts.sessions.left())))
     parts.audit.append("directory.stop", instance=ctx.instance)
     await parts.close()
+
+
+def _take(ctx: RoleContext, parts: Parts) -> int:
+    """Go on where the process before this one was stopped for us: sign-ins cost no hash, delegates keep their way to
+    other processes. How many credentials are remembered."""
+    try:
+        remembered, sessions = msgspec.msgpack.decode(ctx.handed_over(), type=tuple[bytes, bytes])
+    except msgspec.DecodeError:
+        return 0
+    parts.sessions.take(sessions)
+    return parts.sign_in.remembered.take(remembered)
 
 
 async def _first_start(ctx: RoleContext, parts: Parts) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-LIMIT = 4 << 20
+LIMIT = 128 << 20
 """Bytes."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 

@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
 from atoll.base.clock import Clock
 from atoll.base.ids import new_id, to_text
 from atoll.directory.client.model import ClientFacts, SignedIn
@@ -69,14 +71,14 @@ class Sessions:
         name = instance.partition(".")[0]
         known = self._keys.get(name)
         if known is None or known[0] != instance:
-            if known is not None:
-                self._drop_instance(known[0])
+            self._drop_others(name, instance)
             known = (instance, os.urandom(32))
             self._keys[name] = known
         return known[1]
 
-    def _drop_instance(self, instance: str) -> None:
-        for sid in [sid for sid, live in self._live.items() if live.instance == instance]:
+    def _drop_others(self, name: str, instance: str) -> None:
+        for sid in [sid for sid, live in self._live.items()
+                    if live.instance != instance and live.instance.partition(".")[0] == name]:
             del self._live[sid]
 
     def instance_of(self, backend: str) -> str:
@@ -103,6 +105,19 @@ class Sessions:
         self._live[sid] = Live(sid, grant.user, grant.mailbox, known[0], grant.protocol, grant.address, grant.epoch,
                                grant.facts, now)
         return SignedIn(sign(known[1], claims), backend, grant.user, grant.mailbox, sid, grant.address)
+
+    def left(self) -> bytes:
+        """The live sessions, for the directory's next process (runtime.handover); no keys: those are asked for anew."""
+        return msgspec.msgpack.encode(list(self._live.values()))
+
+    def take(self, left: bytes) -> int:
+        """Know what the process before this one knew; how many. b"" or another form: nothing."""
+        try:
+            found = msgspec.msgpack.decode(left, type=list[Live])
+        except msgspec.DecodeError:
+            return 0
+        self._live.update((live.sid, live) for live in found[-LIVE:])
+        return len(self._live)
 
     def held_by(self, instance: str, sid: str) -> Live | None:
         """The session, if this instance was given it and has not ended it."""

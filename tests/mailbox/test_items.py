@@ -408,3 +408,20 @@ async def test_listed_rows_are_the_cold_half_of_the_others(alice: Access) -> Non
             == [(*row[:11], None) for row in wanted]
         assert all(row.preview for row in wanted[1:])
         assert [tuple(row) for row in alice.rows_of(inbox, uids, Want.MARKS, limit)] == [row[:3] for row in wanted]
+
+
+async def test_what_was_told_as_recent_stays_told(store: Store, alice: Access) -> None:
+    """Also when the writer reads the folder anew: the number in memory is ahead of the one on disk."""
+    inbox = alice.folder("INBOX")
+    await alice.append(inbox, [new()])
+    uids = alice.uid_map(inbox)
+    cn = alice.folder("INBOX").cn_high
+    await alice.append(inbox, [new()])
+    store.database("db1").memory.clear()
+    look = alice.look(inbox, cn, uids)
+    assert look.recent == [2]
+    alice.take_recent(inbox, 2)
+    await alice.flags(inbox, UidSet.of([1]), "+", Flag.SEEN)
+    assert alice.folder("INBOX").recent_uid == 3
+    await alice.append(inbox, [new()])
+    assert alice.look(inbox, cn, uids).recent == [3]

@@ -186,7 +186,10 @@ async def listed(client: Client, command: bytes) -> dict[bytes, bytes]:
 
 
 async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -> None:
-    for owner in OWNERS:
+    await colleagues.house.parts.register.create_mailbox("erin@example.test", display="Erin", database="db2",
+                                                         hash_=hashes.make(PASSWORD))
+    owners = (*OWNERS, "erin")  # two of the other process: it is asked once for both
+    for owner in owners:
         await shared(colleagues, owner)
     watches = [ShareWatch(process.store, process.backend) for process in (colleagues.one, colleagues.two)]
     for watch, process in zip(watches, (colleagues.one, colleagues.two), strict=True):
@@ -194,7 +197,7 @@ async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -
         assert process.store.on_shared
     await asyncio.sleep(0.1)
     alice = await colleagues.sign_in()
-    teams = {team(owner).strip(b'"') for owner in OWNERS}
+    teams = {team(owner).strip(b'"') for owner in owners}
     people = {name.rpartition(b"/")[0] for name in teams}
     assert set(await listed(alice, b'LIST "" "Other Users/*"')) == teams
     assert await listed(alice, b'LIST "" "Other Users/%"') == dict.fromkeys(people, b"\\Noselect \\HasChildren")
@@ -202,7 +205,7 @@ async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -
     assert await listed(alice, b'LIST "" "Other Users%"') == {b"Other Users": b"\\Noselect \\HasChildren"}
     assert not any(name.startswith(b"Other") for name in await listed(alice, b'LIST "" "*"'))
     found = await alice.ok(b'LIST "" "Other Users/*" RETURN (STATUS (MESSAGES))')
-    assert sum(line.startswith(b"* STATUS") for line in found) == len(OWNERS)
+    assert sum(line.startswith(b"* STATUS") for line in found) == len(owners)
     # what is shared later is found at once, what is taken back is not
     bob = await colleagues.sign_in(b"bob")
     await bob.ok(b"SETACL Sent anyone lr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 
 import pytest
@@ -154,6 +155,25 @@ async def test_many_are_all_or_none(colleagues: Site, owner: str, monkeypatch: p
     assert code(await alice.ask(b"UID COPY 7 " + team(owner))).endswith(b" 7 7")  # nothing was left behind of before
     assert code(await alice.ask(b"UID MOVE 2:* " + team(owner))).endswith(b" 2:3,5:7 8:12")
     assert b"MESSAGES 1" in (await alice.ok(b"STATUS INBOX (MESSAGES)"))[0]
+
+
+async def test_what_waits_for_the_rest_is_bounded(colleagues: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One COPY into another process, and all of them together."""
+    monkeypatch.setattr("atoll.mailbox.across.BATCH", 1)
+    await colleagues.put(*MESSAGES)
+    await shared(colleagues, "bob")
+    alice = await colleagues.sign_in()
+    await alice.ok(b"SELECT INBOX")
+    server = colleagues.two.server
+    octets = len(MESSAGES[0]) + len(MESSAGES[1])
+    for limits in ({"append_command": octets - 1}, {"in_flight": octets - 1}):
+        monkeypatch.setattr(server, "limits", dataclasses.replace(colleagues.limits, **limits))
+        assert b" NO [LIMIT] " in (await alice.ask(b"COPY 1:3 " + team("bob")))[-1]
+        assert server.held == 0
+    limits = {"append_command": octets, "in_flight": octets}
+    monkeypatch.setattr(server, "limits", dataclasses.replace(colleagues.limits, **limits))
+    assert code(await alice.ask(b"COPY 1:3 " + team("bob"))).endswith(b" 1:3 1:3")
+    assert server.held == 0
 
 
 async def test_the_target_in_a_third_process_is_found(colleagues: Site) -> None:

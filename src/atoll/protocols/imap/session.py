@@ -16,12 +16,13 @@ from typing import cast
 from atoll.base.failpoints import FAILPOINTS
 from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import BadToken, Claims
-from atoll.mailbox import Access, NewMessage, Notice, StoreError
+from atoll.mailbox import Access, Notice, StoreError
 from atoll.protocols.imap.command import Ok, State
 from atoll.protocols.imap.errors import Bad, Bye, No, to_no
 from atoll.protocols.imap.host import Enabled, Host
 from atoll.protocols.imap.remote import OTHER_USERS, Elsewhere, Link, connect, homeward
 from atoll.protocols.imap.selected import Selected
+from atoll.protocols.imap.staged import Staged
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.errors import BadCharset
 from atoll.protocols.imap.wire.reader import Broken, Continue, Event, Line, Reader, TooBig
@@ -62,7 +63,7 @@ class Session(asyncio.Protocol):
         self.remote: Link | None = None      # where the selected mailbox is, when not here
         self.running: Text | None = None
         self.selected: Selected | None = None
-        self.staged: list[NewMessage] = []   # what another process sends in several commands
+        self.staged = Staged()
         self.transport: asyncio.Transport
 
     # connection
@@ -76,6 +77,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.deselect()
         self._count(0)
+        self.staged.take(self.server)
         for link in list(self.links.values()):
             link.transport.close()
         self.server.leave(self)

@@ -83,7 +83,8 @@ async def run(session: Session, args: Append, tag: bytes) -> Ok:
     if any(message.uidl for message in args.messages) and not session.administers:
         raise No("NOPERM", "Unique ids come with imported mail only")
     now = session.server.clock.now_ms()
-    fresh, session.staged = session.staged if args.part in ("MORE", "LAST") else [], []
+    staged = session.staged.take(session.server)
+    fresh = staged if args.part in ("MORE", "LAST") else []
     for message in args.messages:
         flags, keywords = split_flags(message.flags)
         scanned = await session.server.scanner.scan(message.data)
@@ -91,9 +92,7 @@ async def run(session: Session, args: Append, tag: bytes) -> Ok:
         fresh.append(NewMessage(Content(message.data, scanned), received, flags, keywords, message.email,
                                 uidl=message.uidl))
     if args.part in ("FIRST", "MORE"):
-        if sum(message.content.size for message in fresh) > session.server.limits.append_command:
-            raise No("LIMIT", "Too much at once")
-        session.staged = fresh
+        session.staged.keep(session.server, fresh)
         return Ok("Waiting")
     placed = await access.append(folder, fresh)
     uids = response.ranges(ranges_of([one.uid for one in placed])).decode("ascii")

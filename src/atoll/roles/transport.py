@@ -34,7 +34,7 @@ from atoll.transport.retries import Retries
 from atoll.transport.tracking import Tracking
 
 DRAIN_SECONDS = 10.0
-"""How long messages under way are waited for when the role stops."""
+"""How long messages under way are waited for, at least, when the role stops."""
 log = logging.getLogger(__name__)
 
 
@@ -87,7 +87,8 @@ async def main(ctx: RoleContext) -> None:
     for server in servers:
         server.close()
     retries.cancel()
-    await asyncio.gather(relay.drain(DRAIN_SECONDS), submit.drain(DRAIN_SECONDS))
+    drain = max(DRAIN_SECONDS, ctx.drain)  # a restart gives 30 s [PROCESSES 11]
+    await asyncio.gather(relay.drain(drain), submit.drain(drain))
     op.close()
     pressure.close()
     mailboxes.close()

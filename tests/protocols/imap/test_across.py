@@ -11,6 +11,7 @@ import pytest
 from atoll.directory.client.model import Quota
 from atoll.directory.server.auth import hashes
 from atoll.mailbox.shares import ShareWatch
+from atoll.protocols.imap.wire import utf7
 from tests.directory.conftest import PASSWORD
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
@@ -351,3 +352,31 @@ async def test_the_other_process_goes_and_comes_back(colleagues: Site) -> None:
     await colleagues.two.start()
     await alice.ok(question)
     assert code(await alice.ask(b"MOVE 1 " + team("bob"))).endswith(b" 1 1")
+
+
+@pytest.mark.parametrize("rev2", [False, True])
+async def test_names_in_both_forms(colleagues: Site, rev2: bool) -> None:
+    """Modified UTF-7, or UTF-8 after ENABLE IMAP4rev2; switched on before or after the other process was asked."""
+    name = "Größe & 日本"
+
+    def written(path: str) -> bytes:
+        return b'"' + (path.encode() if rev2 else utf7.encode(path)) + b'"'
+
+    await colleagues.put(*MESSAGES)
+    bob = await colleagues.sign_in(b"bob")
+    alice = await colleagues.sign_in()
+    await bob.ok(b'CREATE "%b"' % utf7.encode(name))
+    await bob.ok(b'SETACL "%b" alice@example.test lrswitek' % utf7.encode(name))
+    theirs = f"Other Users/bob@example.test/{name}"
+    await alice.ok(b'STATUS "%b" (MESSAGES)' % utf7.encode(theirs))
+    if rev2:
+        await alice.ok(b"ENABLE IMAP4rev2")
+    await alice.ok(b"CREATE " + written(name))
+    assert set(await listed(alice, b'LIST "" "Other Users/bob@example.test/*"')) == {written(theirs).strip(b'"')}
+    await alice.ok(b"SELECT INBOX")
+    assert code(await alice.ask(b"COPY 1:2 " + written(theirs))).endswith(b" 1:2 1:2")
+    await alice.ok(b"CREATE " + written(theirs + "/ü"))
+    await alice.ok(b"SELECT " + written(theirs))
+    assert code(await alice.ask(b"MOVE 1 " + written(name))).endswith(b" 1 1")
+    assert code(await alice.ask(b"COPY 1 " + written(theirs + "/ü"))).endswith(b" 2 1")
+    assert b"MESSAGES 1" in (await alice.ok(b"STATUS %b (MESSAGES)" % written(name)))[0]

@@ -95,7 +95,8 @@ async def test_an_older_version_refuses_the_newer_database(house: House) -> None
     old = Schema(((1, ""),))
     raw = engine.open(house.folder / "dir" / "directory.sqlite")
     try:
-        with pytest.raises(SchemaError, match="newer version has written this database: it is at schema 2, this version knows 1"):
+        said = "newer version has written this database: it is at schema 2, this version knows 1"
+        with pytest.raises(SchemaError, match=said):
             migrate(engine, raw, old)
     finally:
         raw.close()

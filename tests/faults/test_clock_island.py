@@ -101,7 +101,7 @@ def test_people_at_work_notice_nothing(ticking: Island, wall: Wall, jump: int) -
     old.logout()
 
 
-@pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
+@pytest.mark.parametrize("jump", [JUMPS["a day back"], JUMPS["ten years ahead"]], ids=["back", "ahead"])
 def test_what_is_queued_comes_soon_and_a_restart_works(ticking: Island, wall: Wall, jump: int) -> None:
     wall.set(0)
     name = f"queued {jump}"

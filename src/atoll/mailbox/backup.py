@@ -123,13 +123,13 @@ async def restore_database(store: Store, engine: Engine, name: str, source: Path
     if FAILPOINTS.active:
         FAILPOINTS.hit("mailbox.restore.copied")
     await loop.run_in_executor(None, mark_restored, engine, fresh)
-    await store.dismount(name)
     kept = path.with_name(f"{path.stem}.before-restore-{store.clock.now_ms()}{path.suffix}")
-    if FAILPOINTS.active:
-        FAILPOINTS.hit("mailbox.restore.before_switch")
-    await loop.run_in_executor(None, switch, path, kept, fresh)
-    if FAILPOINTS.active:
-        FAILPOINTS.hit("mailbox.restore.after_switch")
+    async with store.apart(name):
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("mailbox.restore.before_switch")
+        await loop.run_in_executor(None, switch, path, kept, fresh)
+        if FAILPOINTS.active:
+            FAILPOINTS.hit("mailbox.restore.after_switch")
     await store.mount(name, path)
     return kept
 
@@ -139,9 +139,10 @@ async def rebuild_database(store: Store, engine: Engine, name: str) -> Path:
     comes next."""
     need_files(engine)
     path = store.path_of(name)
-    await store.dismount(name)
+    loop = asyncio.get_running_loop()
     try:
-        return await asyncio.get_running_loop().run_in_executor(None, rebuild_file, engine, path, store.clock.now_ms())
+        async with store.apart(name):
+            return await loop.run_in_executor(None, rebuild_file, engine, path, store.clock.now_ms())
     finally:
         await store.mount(name, path)
 

@@ -9,10 +9,10 @@ Not    a repair of lost content: those messages are named and every other one is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from atoll.base.ids import MailboxId
 from atoll.formats.mime import scan
 from atoll.mailbox import blobs
 from atoll.mailbox.check import CONVERSATIONS, COUNTERS, NUMBERS, QUOTA
@@ -57,13 +57,16 @@ async def check(database: MailboxDatabase, *, repair: bool = False) -> Report:
     for page in broken:
         report.found("page", f"page {page}", "its checksum is wrong: it is not read any more")
     if broken:
-        for lost in await loop.run_in_executor(helper, database.database.unreadable):
-            report.found("lost", *_stretch(lost))
+        try:
+            for lost in await loop.run_in_executor(helper, database.database.unreadable):
+                report.found("lost", *_stretch(lost))
+        except SqlError as error:
+            report.found("lost", "the list of tables", str(error))
     for fault in await loop.run_in_executor(helper, database.database.structure_errors):
         report.found("structure", database.name, fault)
     await _contents(database, report)
     await _rows(database, report)
-    if repair and report.problems:
+    if repair and report.problems and not broken:  # else the file is made anew first: backup.rebuild_database
         await _repair(database, report)
     return report
 
@@ -111,11 +114,14 @@ def _content_batch(connection: Connection, after: int) -> tuple[int, int, list[t
 
 
 def _one_by_one(connection: Connection, after: int) -> tuple[int, int, list[tuple[str, str]]]:
-    """The same where a page of the list itself cannot be read."""
+    """The same where a page of the list itself cannot be read: those that a message is of."""
     problems: list[tuple[str, str]] = []
-    last = connection.one("SELECT next FROM counter WHERE name = 'blob'")
-    end = min(after + BATCH, int(last[0]) if last is not None else after)
-    for blob in range(after + 1, end + 1):
+    try:
+        numbers = [int(blob) for (blob,) in connection.all(
+            "SELECT DISTINCT blob FROM item WHERE blob > ? ORDER BY blob LIMIT ?", (after, BATCH))]
+    except SqlError as error:
+        return after, 0, [(f"contents behind {after}", f"neither they nor what they are of can be read: {error}")]
+    for blob in numbers:
         try:
             row = connection.one("SELECT digest FROM blob WHERE blob = ?", (blob,))
             if row is not None and blobs.digest_of(blobs.read(connection, blob)) != row[0]:
@@ -124,7 +130,7 @@ def _one_by_one(connection: Connection, after: int) -> tuple[int, int, list[tupl
             problems.append((_who(connection, blob), error.detail))
         except SqlError as error:
             problems.append((_who(connection, blob), str(error)))
-    return end, BATCH if end > after else 0, problems
+    return numbers[-1] if numbers else after, len(numbers), problems
 
 
 def _who(connection: Connection, blob: int) -> str:
@@ -169,13 +175,15 @@ def _counted(width: int) -> Callable[[tuple[object, ...]], bool]:
 async def _repair(database: MailboxDatabase, report: Report) -> None:
     """Counters from rows, cold halves from contents; then what is in memory is read anew."""
     fixed = await database.submit(_recount)
-    for guid, fid, uid, blob in database.reader.all(
-            "SELECT m.guid, i.fid, i.uid, i.blob FROM item i JOIN mailbox m ON m.mid = i.mid LEFT JOIN item_meta c"
-            " ON c.place = i.fid * 4294967296 + i.uid WHERE c.place IS NULL ORDER BY i.fid, i.uid LIMIT 1000"):
-        await database.submit(_remake(database, guid, fid, uid, blob))
-    await database.submit(lambda tx: tx.many("DELETE FROM item_meta WHERE place = ?", tx.all(
-        "SELECT c.place FROM item_meta c LEFT JOIN item i ON i.fid = c.place / 4294967296"
-        " AND i.uid = c.place % 4294967296 WHERE i.fid IS NULL ORDER BY c.place LIMIT 1000")))
+    after = -1
+    while rows := database.reader.all(
+            "SELECT i.fid * 4294967296 + i.uid, i.blob FROM item i"
+            " LEFT JOIN item_meta c ON c.place = i.fid * 4294967296 + i.uid WHERE c.place IS NULL"
+            " AND (i.fid, i.uid) > (?, ?) ORDER BY i.fid, i.uid LIMIT 100", (after >> 32, after & 0xFFFFFFFF)):
+        await database.submit(_remake(database.reader, [(place, blob) for place, blob in rows]))
+        after = rows[-1][0]
+    while await database.submit(_forget_listings):
+        pass
     database.reread()
     again = Report()
     await _rows(database, again)
@@ -208,11 +216,20 @@ def _recount(tx: Tx) -> int:
     return fixed
 
 
-def _remake(database: MailboxDatabase, guid: MailboxId, fid: int, uid: int, blob: int) -> Callable[[Tx], None]:
-    def work(tx: Tx) -> None:
-        try:
-            scanned = scan(blobs.read(database.reader, blob))
-        except StoreError:
-            return
-        tx.run(INSERT_META, (fid << 32 | uid, scanned.envelope, scanned.structure, scanned.preview, sort_keys(scanned)))
+def _remake(reader: Connection, missing: list[tuple[int, int]]) -> Callable[[Tx], Generator[None, None, None]]:
+    """Listings of messages at these places, of these contents."""
+    def work(tx: Tx) -> Generator[None, None, None]:
+        for place, blob in missing:
+            with suppress(StoreError):
+                scanned = scan(blobs.read(reader, blob))
+                tx.run(INSERT_META, (place, scanned.envelope, scanned.structure, scanned.preview, sort_keys(scanned)))
+            yield
     return work
+
+
+def _forget_listings(tx: Tx) -> int:
+    """Those of no message; how many."""
+    rows = tx.all("SELECT c.place FROM item_meta c LEFT JOIN item i ON i.fid = c.place / 4294967296"
+                  " AND i.uid = c.place % 4294967296 WHERE i.fid IS NULL ORDER BY c.place LIMIT 1000")
+    tx.many("DELETE FROM item_meta WHERE place = ?", rows)
+    return len(rows)

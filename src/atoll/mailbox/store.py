@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from atoll.mailbox.switch import finish_switch
 from atoll.mailbox.upkeep import Upkeep
 from atoll.runtime.rpc import RpcError
 from atoll.runtime.turns import Turns
-from atoll.sql import Database, Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
+from atoll.sql import Broken, Database, Engine, Epochs, Fence, Fenced, Schema, SqlError, migrate, take_ownership
 
 log = logging.getLogger(__name__)
 
@@ -130,15 +131,19 @@ class Store:
             ownership = await take_ownership(raw.writer, self._epochs, name, self._process)
             if FAILPOINTS.active:
                 FAILPOINTS.hit("mailbox.mount.after_barrier")
+            database = MailboxDatabase(name, raw, Fence(raw.writer, ownership.epoch), self.clock, self._in_doubt,
+                                       self._turns, Listings(self._search_engine, listing_path(path)))
         except BaseException:
             raw.close()
             raise
-        database = MailboxDatabase(name, raw, Fence(raw.writer, ownership.epoch), self.clock, self._in_doubt,
-                                   self._turns, Listings(self._search_engine, listing_path(path)))
         if ownership.forked:
             log.warning("a restored copy begins a new epoch",
                         extra={"f": {"database": name, "epoch": ownership.epoch}})
-            await database.submit(forked(ownership.epoch))
+            try:
+                await database.submit(forked(ownership.epoch))
+            except StoreError as error:  # it is damaged: a repair has to find it closed
+                await database.close()
+                raise Broken(error.detail) from error
         self._mounted[name] = database
         self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)),
                                                 self._scanner)
@@ -149,6 +154,12 @@ class Store:
 
     async def dismount(self, name: str) -> None:
         """Finish what runs, close it. Nothing happens when it is not mounted."""
+        async with self.apart(name):
+            pass
+
+    @asynccontextmanager
+    async def apart(self, name: str) -> AsyncIterator[None]:
+        """Its file is the caller's for as long as this lasts: dismounted, and nobody mounts it."""
         async with self._opening.setdefault(name, asyncio.Lock()):
             self._dismounted.add(name)
             database = self._mounted.pop(name, None)
@@ -157,6 +168,7 @@ class Store:
                 await self._end(name)
                 await database.close()
                 log.info("database dismounted", extra={"f": {"database": name}})
+            yield
 
     async def close(self) -> None:
         """Dismount everything."""

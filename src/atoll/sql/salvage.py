@@ -10,6 +10,7 @@ Fails  Broken: the file cannot be opened at all.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -120,24 +121,25 @@ class _Missing:
         return [Fragment(table, values) for (table, _), values in found.items()]
 
     def _misses(self, table: Tree, rowid: int) -> bool:
-        return not table.rowid or any(_within((rowid,), one) for one in self._lost[table.name])
+        return not table.rowid or self._within(table.name, (rowid,))
+
+    def _within(self, table: str, key: tuple[Any, ...]) -> bool:
+        """Is it a key that could not be read? One that could would have been found: it is of the past."""
+        lost = self._lost[table]  # in the order of their keys, one after another
+        at = bisect_left(lost, key, key=lambda one: one.after) - 1
+        if at < 0:
+            return False
+        before = lost[at].before
+        return before is None or key <= before
 
     def _key(self, table: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
         names = self._keys.get(table, ())
         key = tuple(values[name] for name in names if name in values)
-        return key if names and len(key) == len(names) and any(
-            _within(key, one) for one in self._lost[table]) else None
+        return key if names and len(key) == len(names) and self._within(table, key) else None
 
     def _there(self, table: str, key: tuple[Any, ...]) -> bool:
         names = " AND ".join(f'"{name}" = ?' for name in self._keys[table])
         return bool(self._fresh.execute(f'SELECT 1 FROM "{table}" WHERE {names}', key).fetchall())
-
-
-def _within(key: tuple[Any, ...], lost: Lost) -> bool:
-    """Is it a key that could not be read? One that could would have been found: it is of the past."""
-    if not lost.after:
-        return True
-    return lost.after < key and (lost.before is None or key <= lost.before)
 
 
 class _Table:

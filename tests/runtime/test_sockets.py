@@ -10,9 +10,19 @@ import time
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from atoll.runtime import notify
-from atoll.runtime.sockets import MAX_UNIX_PATH, BindError, Passed, bind_tcp, bind_unix, make_directory, serve_unix
+from atoll.runtime.sockets import (
+    MAX_UNIX_PATH,
+    BindError,
+    Passed,
+    acknowledge_at_once,
+    bind_tcp,
+    bind_unix,
+    make_directory,
+    serve_unix,
+)
 
 
 def test_a_unix_listener_has_its_mode_and_replaces_an_old_one(tmp_path: Path) -> None:
@@ -124,3 +134,43 @@ def test_sockets_that_were_passed_are_taken_by_their_address(monkeypatch: pytest
 def test_descriptors_for_others_are_left_alone(environ: dict[str, str]) -> None:
     assert notify.passed(environ) == []
     assert environ == {}
+
+
+def test_an_acknowledgement_that_does_not_wait() -> None:
+    """The kernel holds acknowledgements back on a connection that asks and answers, and after the call it does not."""
+    seen = []
+
+    class Answering(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            ours = self.transport.get_extra_info("socket")
+            seen.append(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+            acknowledge_at_once(self.transport)
+            seen.append(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            self.transport.write(data)  # type: ignore[attr-defined]
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for _ in range(3):
+            writer.write(b"x")
+            await reader.readexactly(1)
+        writer.close()
+        server.close()
+
+    uvloop.run(main())
+    assert seen[2:] == [0, 1, 0, 1]
+
+
+def test_an_acknowledgement_on_no_tcp_connection() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        acknowledge_at_once(transport)
+        transport.close()
+        theirs.close()
+
+    uvloop.run(main())

@@ -95,6 +95,11 @@ class Reader:
         """What comes now is a chunk of that many octets."""
         self._mode, self._wanted = "chunk", size
 
+    @property
+    def in_content(self) -> bool:
+        """Is more of a message's content to come?"""
+        return self._mode != "line"
+
     def next(self) -> Line | Piece | End | None:
         """The next event, or None."""
         if self._mode == "line":

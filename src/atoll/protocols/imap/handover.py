@@ -14,11 +14,14 @@ from typing import Protocol, cast
 
 from atoll.protocols.imap.wire.boundary import Boundary
 from atoll.runtime.admission import Ticket
+from atoll.runtime.sockets import acknowledge_at_once
 
 SPREAD_ABOVE = 500
 SPREAD_SECONDS = 2.0
 LAST_WORDS = 512
 MAX_BACKEND_WORDS = 16 * 1024
+QUICK_FROM = 100
+"""Octets: what is longer may be a literal, whose line end some clients send apart."""
 UNAVAILABLE = b"* BYE [UNAVAILABLE] Mailbox is not available, please connect again\r\n"
 
 
@@ -44,6 +47,8 @@ class ClientEnd(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.backend.transport.write(data)
+        if len(data) >= QUICK_FROM:
+            acknowledge_at_once(self.transport)
 
     def pause_writing(self) -> None:
         self.backend.transport.pause_reading()

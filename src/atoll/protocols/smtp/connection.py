@@ -17,6 +17,7 @@ from atoll.formats.smtp import replies
 from atoll.formats.smtp.reader import End, Line, LineTooLong, Piece, Reader
 from atoll.formats.smtp.replies import Reply
 from atoll.runtime.rpc import RpcError
+from atoll.runtime.sockets import acknowledge_at_once
 
 BUSY_BUFFER = 65536
 LINGER_SECONDS = 1.0
@@ -78,6 +79,8 @@ class Connection(asyncio.Protocol):
         self._pump()
         if self._held and len(self.reader) > BUSY_BUFFER:
             self._pause()
+        elif self.reader.in_content:
+            acknowledge_at_once(self.transport)
 
     def eof_received(self) -> bool:
         """A client that has said everything is still answered (a TLS client cannot be: its close is whole)."""

@@ -56,12 +56,13 @@ async def run(session: Session, args: Store, tag: bytes, *, uid: bool) -> Ok:
     flags, keywords = split_flags(args.flags)
     ranges = selected.asked(args.messages, uid=uid)
     modified: list[tuple[int, int]] = []
-    for uids in batches(selected, ranges, BATCH):
+    for position, uids in enumerate(batches(selected, ranges, BATCH)):
+        if position:
+            await session.breathe()
         done = await selected.access.flags(selected.folder, uids, args.op, flags, keywords, args.unchanged_since,
                                            stand=selected.cn)
         modified.extend(done.modified.ranges)
         _tell(session, selected, args, done)
-        await session.breathe()
     if modified:
         numbers = modified if uid else list(ranges_of(_positions(selected, modified)))
         return Ok("Changed, but for some", "MODIFIED " + response.ranges(numbers).decode("ascii"))

@@ -168,7 +168,8 @@ def test_a_listener_that_is_not_wanted_any_more_is_given_back(manager: Manager) 
         with island:
             manager.wait(lambda text: text == "FDSTOREREMOVE=1\nFDNAME=old")
             assert works(imap(island, "bob"))
-            assert "LISTEN_PID" not in Path(f"/proc/{island.pids()['directory']}/environ").read_text()
+            if os.geteuid() == 0:  # a role's process is not dumpable: nobody else may read it
+                assert "LISTEN_PID" not in Path(f"/proc/{island.pids()['directory']}/environ").read_text()
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")

@@ -197,9 +197,11 @@ class _Connection(asyncio.Protocol):
             self._transport.write(b"".join(unsent))
 
     def late(self, current: _Transaction) -> None:
-        """No answer in time. Those behind it have theirs still to come; new ones take another connection."""
+        """No answer in time. Those behind it have theirs still to come; new ones take another connection.
+
+        A process that is slow has not died of the message: it is tried again soon (transport.retries).
+        """
         self.ready = False
-        current.lost()
         current.settle()  # failpoint: none, there was no answer
         self._pool.free()
         self._close_stuck()

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from atoll.protocols.imap import handover
+from atoll.runtime.sockets import acknowledge_at_once
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
 
@@ -172,3 +173,26 @@ async def test_slow_reader_slows_the_writer(site: Site) -> None:
     client.writer.transport.resume_reading()
     heard = await client.until(b"a")
     assert len(heard[0]) > 40_000_000
+
+
+async def test_a_literal_is_acknowledged_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """imaplib sends a message, waits for the acknowledgement (Nagle), then sends the line end of the command."""
+    acknowledged: list[asyncio.BaseTransport] = []
+
+    def noted(transport: asyncio.BaseTransport) -> None:
+        acknowledged.append(transport)
+        acknowledge_at_once(transport)
+
+    monkeypatch.setattr(handover, "acknowledge_at_once", noted)
+    client = await site.sign_in()
+    await client.ok(b"NOOP")
+    assert acknowledged == []  # a command answers for itself
+    content = b"Subject: in two pieces\r\n\r\n" + b"x" * 200 + b"\r\n"
+    client.send(b"a APPEND INBOX {%d}\r\n" % len(content))
+    assert (await client.line()).startswith(b"+ ")
+    client.send(content)
+    async with asyncio.timeout(10):
+        while not acknowledged:
+            await asyncio.sleep(0.01)
+    client.send(b"\r\n")
+    assert (await client.until(b"a"))[-1].startswith(b"a OK ")

@@ -9,6 +9,7 @@ from base64 import b64encode
 
 import pytest
 
+from atoll.protocols.smtp import connection
 from tests.directory.conftest import PASSWORD
 from tests.transport.conftest import closed_office, house, office
 from tests.transport.kit import limits
@@ -302,3 +303,19 @@ async def test_transport_away_is_451_and_nothing_is_lost_of_the_session(office):
     assert (await client.mail(b"\r\n", ALICE)).startswith(b"451 4.3.0")
     await office.start_transport()
     assert (await client.mail(b"\r\n", ALICE)).startswith(b"250 ")
+
+
+async def test_content_without_its_end_is_acknowledged_at_once(office, monkeypatch):
+    """A client that sends the final dot apart waits for the acknowledgement of what is before it (Nagle)."""
+    acknowledged = []
+    monkeypatch.setattr(connection, "acknowledge_at_once", acknowledged.append)
+    client = await office.connect()
+    await client.envelope(ALICE)
+    assert (await client.say(b"DATA")).startswith(b"354 ")
+    before = len(acknowledged)
+    client.send(b"Subject: x\r\n\r\nhalf a message\r\n")
+    async with asyncio.timeout(10):
+        while len(acknowledged) == before:
+            await asyncio.sleep(0.01)
+    assert (await client.say(b".")).startswith(b"250 ")
+    assert len(acknowledged) == before + 1

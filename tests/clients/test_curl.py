@@ -110,24 +110,24 @@ def test_smtp(site: Site, tool: Tool, tmp_path: Path, scheme: str, service: str,
 
 
 @pytest.fixture
-def island() -> Iterator[Island]:
+def new_island() -> Iterator[Island]:
     """Of its own: nobody has written to it."""
     with Island() as running:
         yield running
 
 
-def test_the_commands_of_the_readme(island: Island, tool: Tool) -> None:
+def test_the_commands_of_the_readme(new_island: Island, tool: Tool) -> None:
     """A stranger types them as they stand: what is sent is what is read. Here the ports and the password differ."""
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8").replace("\\\n", " ")
     send, read = re.findall(r"^\$ (.*\bcurl .*?)(?:\s+#.*)?$", text, re.MULTILINE)
-    login = f"alice@{island.domain}"
+    login = f"alice@{new_island.domain}"
     for old, new in (
-        ("localhost:10025", f"localhost:{island.ports['smtp']}"),
-        ("localhost:10993", f"localhost:{island.ports['imaps']}"),
-        ("data/tls/ca.pem", str(island.data / "tls" / "ca.pem")),
-        (f"-u {login}", f"-u {login}:{island.password('alice')}"),
+        ("localhost:10025", f"localhost:{new_island.ports['smtp']}"),
+        ("localhost:10993", f"localhost:{new_island.ports['imaps']}"),
+        ("data/tls/ca.pem", str(new_island.data / "tls" / "ca.pem")),
+        (f"-u {login}", f"-u {login}:{new_island.password('alice')}"),
         ("curl ", f"{tool('curl')} --silent "),
     ):
         send, read = send.replace(old, new), read.replace(old, new)
-    run(["sh", "-c", send], island.data)
-    assert "first mail" in run(["sh", "-c", read], island.data).stdout
+    run(["sh", "-c", send], new_island.data)
+    assert "first mail" in run(["sh", "-c", read], new_island.data).stdout

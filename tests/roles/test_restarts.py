@@ -6,6 +6,7 @@ import imaplib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -109,6 +110,21 @@ def test_nobody_is_refused_while_a_frontend_is_replaced(house: Island) -> None:
         stop.set()
         thread.join(20)
     assert failed == []
+
+
+def test_whoever_was_accepted_before_the_restart_finishes_the_handshake_and_stays(house: Island) -> None:
+    old = house.pids()["frontend-1"]
+    before = socket.create_connection(("localhost", house.ports["imaps"]), timeout=20)
+    imap(house, "bob").logout()  # accepted later: so the other one is too
+    atoll(house, "role", "restart", "frontend-1")
+    with house.tls().wrap_socket(before, server_hostname="localhost") as client, client.makefile("rb") as lines:
+        assert lines.readline().startswith(b"* OK [CAPABILITY ")
+        time.sleep(1.5)  # the old process has looked at who is left, more than once
+        assert alive(old)
+        client.sendall(f"a LOGIN alice@{house.domain} {house.password('alice')}\r\nb LOGOUT\r\n".encode())
+        assert lines.readline().startswith(b"a OK ")
+        assert lines.readline().startswith(b"* BYE ")
+    gone_within(old, 5)
 
 
 def test_a_new_frontend_that_dies_before_it_is_ready_changes_nothing(house: Island) -> None:

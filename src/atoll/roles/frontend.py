@@ -25,6 +25,7 @@ from atoll.protocols.pop3.proxy import Pop3Proxy
 from atoll.protocols.smtp.front import SmtpFront
 from atoll.protocols.smtp.types import Limits as SmtpLimits
 from atoll.runtime.admission import Admission, Rates, Ticket, sessions_for
+from atoll.runtime.awaiting import first
 from atoll.runtime.listen import Listener
 from atoll.runtime.paths import RunPaths
 from atoll.runtime.peers import Peer
@@ -88,7 +89,7 @@ async def main(ctx: RoleContext) -> None:
     if not ctx.stopping.is_set():
         for listener in listeners:
             listener.stop(cut=False)
-        await _let_sessions_end(ctx, imap, pop3, smtp)
+        await _let_sessions_end(ctx, listeners, imap, pop3, smtp)
     for listener in listeners:
         listener.stop()
     drain = ctx.drain if ctx.stopping.is_set() else 0.0
@@ -96,14 +97,17 @@ async def main(ctx: RoleContext) -> None:
     await directory.close()
 
 
-async def _let_sessions_end(ctx: RoleContext, imap: ImapProxy, pop3: Pop3Proxy, smtp: SmtpFront) -> None:
+async def _let_sessions_end(ctx: RoleContext, listeners: list[Listener], imap: ImapProxy, pop3: Pop3Proxy,
+                            smtp: SmtpFront) -> None:
     """Another frontend accepts now [PROCESSES 11]: what ends by itself ends, goodbyes are spread over the drain time.
 
     A TLS session cannot move to another process: so that not all come back at once, of n IMAP sessions at most
-    n * (what is left of the time) remain at any moment. Returns when nobody is left, or the time is over, or the
-    island stops.
+    n * (what is left of the time) remain at any moment. Whoever is in a handshake was accepted: it is a session too.
+    Returns when nobody is left, or the time is over, or the island stops.
     """
-    begin, drain, crowd = ctx.clock.monotonic(), ctx.drain, len(imap.clients)
+    begin, drain = ctx.clock.monotonic(), ctx.drain
+    await first(asyncio.gather(*(listener.opened() for listener in listeners)), ctx.stopping.wait(), within=drain)
+    crowd = len(imap.clients)
     sending = asyncio.create_task(smtp.drain(drain))
     while (imap.clients or pop3.clients or smtp.sessions) and not ctx.stopping.is_set():
         left = 1 - (ctx.clock.monotonic() - begin) / drain if drain else 0.0
@@ -114,8 +118,6 @@ async def _let_sessions_end(ctx: RoleContext, imap: ImapProxy, pop3: Pop3Proxy, 
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ctx.stopping.wait(), min(LOOK_SECONDS, drain * left))
     sending.cancel()
-
-
 
 
 def _memory() -> None:

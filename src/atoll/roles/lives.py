@@ -15,7 +15,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from atoll.base.clock import Clock
 from atoll.roles import STOP_ORDER, Instance
 from atoll.roles.sockets import Sockets
 from atoll.runtime import handover
+from atoll.runtime.awaiting import first
 from atoll.runtime.backoff import Backoff
 from atoll.runtime.child import Child
 from atoll.runtime.inside import InsideRole
@@ -365,13 +366,3 @@ async def _stop_child(child: Child | InsideRole, drain: float, hurry: asyncio.Ev
         child.signal(signal.SIGKILL)  # it holds nothing; the others only finish what they have begun
     await stop
     _log.info("role stopped", extra={"f": {"of": child.name}})
-
-
-async def first(*events: Awaitable[object], within: float | None = None) -> None:
-    """Until one of them is there, or the time is over. The others are cancelled: shield what must go on."""
-    tasks = [asyncio.ensure_future(event) for event in events]
-    try:
-        await asyncio.wait(tasks, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -66,6 +66,11 @@ class Listener:
         for task in self._opening if cut else ():
             task.cancel()
 
+    async def opened(self) -> None:
+        """Until the handshakes that are under way have ended, one way or the other."""
+        if self._opening:
+            await asyncio.wait(self._opening)
+
     def _ready(self) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:

@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -68,6 +68,21 @@ class Smtp(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     messages_per_minute: Annotated[int, Meta(ge=0, description="Per client prefix on port 25, in all frontends; "
                                                                "0: none")] = 0
     recipients_per_hour: Annotated[int, Meta(ge=0, description="Per signed-in sender, in all frontends; 0: none")] = 0
+
+
+class Sending(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Mail to other domains."""
+
+    mode: Annotated[Literal["off", "direct", "smarthost"], Meta(
+        description="off: refused; direct: to the servers that the DNS names; smarthost: all to one server")] = "off"
+    smarthost: Annotated[str, Meta(description="host or host:port of the server that takes all mail")] = ""
+    smarthost_user: Annotated[str, Meta(description="Name to sign in with at the smarthost; empty: no sign-in")] = ""
+    smarthost_password_file: Annotated[str, Meta(description="File with the password for the smarthost")] = ""
+    name_servers: Annotated[tuple[str, ...], Meta(description="address or address:port of name servers; none: those "
+                                                              "of this machine")] = ()
+    port: Annotated[int, Meta(ge=1, le=65535, description="Port of the servers that the DNS names")] = 25
+    allowed_networks: Annotated[tuple[str, ...], Meta(description="Networks that may be connected to although they "
+                                                                  "are not public")] = ()
 
 
 class Imap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -128,6 +143,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     processes: Processes = Processes()
     databases: tuple[DatabaseAt, ...] = (DatabaseAt(name="db1", process=1), DatabaseAt(name="db2", process=2))
     smtp: Smtp = Smtp()
+    sending: Sending = Sending()
     imap: Imap = Imap()
     admission: Admission = Admission()
     store: Store = Store()

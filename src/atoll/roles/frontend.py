@@ -68,7 +68,9 @@ async def main(ctx: RoleContext) -> None:
 
     def reload(config: Config) -> None:
         smtp.limits = _smtp_limits(config)  # of new connections
+        smtp.sends = config.sending.mode != "off"
 
+    reload(ctx.config)
     ctx.on_reload(reload)
     services: dict[str, tuple[Callable[[Ticket], asyncio.Protocol], bool]] = {  # name: (its protocol, TLS at once)
         "smtp": (smtp.relay, False), "submission": (smtp.submission, False), "submissions": (smtp.submissions, True),

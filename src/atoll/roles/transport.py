@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from pathlib import Path
 
 from atoll.base.config import Config
 from atoll.delivery.into_mailbox import IntoMailbox
@@ -19,6 +20,7 @@ from atoll.directory.client.backend import Backend
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.smtp.hop import HopServer
 from atoll.roles.transport_op import TransportOp
+from atoll.runtime.egress import Egress
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
@@ -31,6 +33,7 @@ from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Queue
 from atoll.transport.rates import HOUR, MINUTE, Rate
 from atoll.transport.retries import Retries
+from atoll.transport.send.sender import Sender, Smarthost
 from atoll.transport.tracking import Tracking
 
 DRAIN_SECONDS = 10.0
@@ -53,7 +56,9 @@ async def main(ctx: RoleContext) -> None:
     """Open the queue, serve, finish what is in flight."""
     paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ctx.restrict(read=[], write=[folder])  # before the first thread: a thread keeps what it could open
+    sender = _sender(ctx)  # reads what it needs before the file system closes
+    # Before the first thread: a thread keeps what it could open.
+    ctx.restrict(read=[], write=[folder], connect_tcp=sender is not None)
     directory = RpcClient(paths.backend)
     backend = Backend(directory, ctx.clock, ctx.born)
     backend.start()
@@ -74,7 +79,7 @@ async def main(ctx: RoleContext) -> None:
     mailboxes = IntoMailbox(paths.lmtp, is_mailbox)
     pressure = Pressure(folder, lambda state, detail: ctx.health("disk", state, detail))
     pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
-                        host=ctx.config.island.host)
+                        host=ctx.config.island.host, sender=sender)
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
     op = TransportOp(ctx, queue, pipeline, submit, folder / "tracking")
@@ -90,11 +95,27 @@ async def main(ctx: RoleContext) -> None:
     drain = max(DRAIN_SECONDS, ctx.drain)  # a restart gives 30 s [PROCESSES 11]
     await asyncio.gather(relay.drain(drain), submit.drain(drain))
     op.close()
+    if sender is not None:
+        sender.close()
     pressure.close()
     mailboxes.close()
     await queue.close()
     await tracking.close()
     await directory.close()
+
+
+def _sender(ctx: RoleContext) -> Sender | None:
+    """The way to other servers, if there is to be one; what it is made of is for the whole life of the process."""
+    sending = ctx.config.sending
+    if sending.mode == "off":
+        return None
+    smart = None
+    if sending.mode == "smarthost":
+        host, _, port = sending.smarthost.partition(":")
+        password = Path(sending.smarthost_password_file).read_text("utf-8").strip() if sending.smarthost_user else ""
+        smart = Smarthost(host, int(port or 587), sending.smarthost_user, password)
+    egress = Egress(servers=sending.name_servers, allowed=sending.allowed_networks)
+    return Sender(egress, ctx.clock, helo=ctx.config.island.host, smarthost=smart, port=sending.port)
 
 
 def _hops(ctx: RoleContext, pipeline: Pipeline, backend: Backend,

@@ -73,7 +73,8 @@ def report(envelope: Envelope, outcomes: Sequence[Outcome], content: bytes, *, h
             f"--{boundary}\r\nContent-Type: {'message/global-headers' if kind else 'text/rfc822-headers'}\r\n"
             f"{_bits(ascii_only)}\r\n")
     octets = head.encode("utf-8", "replace") + header + f"\r\n--{boundary}--\r\n".encode()
-    return Envelope(ident, "", (Recipient(envelope.sender),), now_ms, utf8=not ascii_only, body="8BITMIME"), octets
+    return Envelope(ident, "", (Recipient(envelope.sender),), now_ms, utf8=not ascii_only, body="8BITMIME",
+                    own=True), octets
 
 
 _crlf = "\r\n"

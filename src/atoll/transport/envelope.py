@@ -39,6 +39,13 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     utf8: bool = False
     ret: str = ""
     envid: str = ""
+    own: bool = False
+    """A report of ours: like a person's mail it may leave the island."""
+
+    @property
+    def may_leave(self) -> bool:
+        """Mail of strangers is for recipients of the organization only: this is no open relay."""
+        return self.own or bool(self.user)
 
 
 def delivery_key(message: NetworkMessageId, mailbox: bytes, detail: str, hop: int = 0) -> bytes:

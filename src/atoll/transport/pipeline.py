@@ -27,7 +27,7 @@ from atoll.runtime.rpc import RpcError
 from atoll.sql import SqlError
 from atoll.transport import dsn
 from atoll.transport.completion import completed
-from atoll.transport.envelope import Envelope, LmtpFacts, Target, delivery_key
+from atoll.transport.envelope import Envelope, LmtpFacts, Recipient, Target, delivery_key
 from atoll.transport.loops import is_loop
 from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Notice, Queue, Waiting
@@ -47,15 +47,32 @@ class Deliver(Protocol):
         """done gets a reply for each target."""
 
 
+class Send(Protocol):
+    """transport.send: the way to other servers."""
+
+    def hop_of(self, domain: str) -> str:
+        """The next hop of mail for a domain."""
+
+    async def send(self, name: str, envelope: Envelope, recipients: Sequence[Recipient],
+                   content: bytes) -> Outcomes:
+        """A reply for each address."""
+
+
 class Attempt:
-    """One attempt to deliver a message to some of its recipients: outcomes by address, and their next hops."""
+    """One attempt to deliver a message to some of its recipients: outcomes by address, and their next hops.
 
-    __slots__ = ("content", "done", "envelope", "hops", "outcomes", "pending")
+    kept: the message is in the queue. Only then is it sent to other servers, who take their time.
+    """
 
-    def __init__(self, envelope: Envelope, content: bytes, done: Callable[[Attempt], None]) -> None:
+    __slots__ = ("content", "done", "envelope", "hops", "kept", "leaving", "outcomes", "pending")
+
+    def __init__(self, envelope: Envelope, content: bytes, done: Callable[[Attempt], None], *,
+                 kept: bool = False) -> None:
         self.envelope = envelope
         self.content = content
         self.done = done
+        self.kept = kept
+        self.leaving: dict[str, list[str]] = {}
         self.outcomes: Outcomes = {}
         self.hops: dict[str, str] = {}
         self.pending = 0
@@ -78,7 +95,7 @@ class Pipeline:
     """The stages, joined."""
 
     def __init__(self, directory: Backend, mailboxes: Deliver, queue: Queue, tracking: Tracking, pressure: Pressure,
-                 clock: Clock, metrics: Metrics, *, host: str) -> None:
+                 clock: Clock, metrics: Metrics, *, host: str, sender: Send | None = None) -> None:
         self._directory = directory
         self._mailboxes = mailboxes
         self._queue = queue
@@ -87,6 +104,7 @@ class Pipeline:
         self._clock = clock
         self._metrics = metrics
         self._host = host
+        self._sender = sender
         self._tasks: set[asyncio.Task[None]] = set()
         self.queued = asyncio.Event()
 
@@ -134,14 +152,17 @@ class Pipeline:
         notice = await self.notice(envelope, attempt.outcomes, attempt.over(), attempt.content)
         try:
             if later or notice is not None:
-                await self._queue.put(envelope, attempt.content, [attempt.waiting(one, 0) for one in later], notice)
+                await self._queue.put(envelope, attempt.content, [
+                    attempt.waiting(one, -1 if attempt.outcomes[one] is replies.TO_BE_SENT else 0) for one in later
+                ], notice)
                 self.queued.set()
         except SqlError as error:
             _log.error("the queue refuses", extra={"f": {"error": str(error)}})
             self._refuse(envelope, replies.NO_SPACE, done)
             return
         for one in later:
-            self._tracking.event("DEFER", envelope, one, attempt.waiting(one, 0).last)
+            if attempt.outcomes[one] is not replies.TO_BE_SENT:
+                self._tracking.event("DEFER", envelope, one, attempt.waiting(one, 0).last)
         self._accepted(envelope, done)
 
     def _task(self, work: Coroutine[None, None, None]) -> None:
@@ -175,15 +196,29 @@ class Pipeline:
         for address in unknown:
             try:
                 info = await self._directory.recipient(address)
+                domain = "" if info is not None else await self._leaves_for(attempt.envelope, address)
             except RpcError:
                 attempt.outcomes[address] = replies.TRY_LATER
                 continue
-            if info is None:
+            if info is not None:
+                found[address] = info
+            elif domain and self._sender is not None:
+                attempt.leaving.setdefault(self._sender.hop_of(domain), []).append(address)
+            else:
                 attempt.outcomes[address] = replies.NO_MAILBOX
                 self._outcome(attempt, address)
-            else:
-                found[address] = info
         self._route(attempt, found)
+
+    async def _leaves_for(self, envelope: Envelope, address: str) -> str:
+        """The foreign domain that this recipient is in, as the DNS writes it; "" if it may not or cannot leave."""
+        domain = address.rpartition("@")[2].lower()
+        if self._sender is None or not domain or not envelope.may_leave \
+                or await self._directory.is_local_domain(domain):
+            return ""
+        try:
+            return domain.encode("idna").decode("ascii")
+        except UnicodeError:
+            return ""
 
     def _route(self, attempt: Attempt, found: dict[str, RecipientInfo]) -> None:
         """One transaction for each mailbox process; one copy for each mailbox, by however many names it is meant."""
@@ -194,10 +229,17 @@ class Pipeline:
             copy = (info.mailbox, _as_written(info.detail, address) if info.detail else "")
             copies[copy] = info
             groups.setdefault(info.backend, {}).setdefault(copy, []).append(address)
-        attempt.pending = len(groups)
-        if not groups:
+        for hop, addresses in attempt.leaving.items():
+            attempt.hops |= dict.fromkeys(addresses, hop)
+            if not attempt.kept:
+                attempt.outcomes |= dict.fromkeys(addresses, replies.TO_BE_SENT)
+        sending = attempt.leaving if attempt.kept else {}
+        attempt.pending = len(groups) + len(sending)
+        if not attempt.pending:
             attempt.done(attempt)
             return
+        for hop, addresses in sending.items():
+            self._task(self._send(attempt, hop, addresses))
         envelope = attempt.envelope
         for backend, group in groups.items():
             targets = [Target(mailbox, copies[mailbox, detail].database,
@@ -205,6 +247,12 @@ class Pipeline:
                        for mailbox, detail in group]
             self._mailboxes.deliver(backend, envelope.sender, targets, attempt.content,
                                     partial(self._delivered, attempt, list(group.values())))
+
+    async def _send(self, attempt: Attempt, hop: str, addresses: list[str]) -> None:
+        assert self._sender is not None
+        recipients = [one for one in attempt.envelope.recipients if one.address in addresses]
+        said = await self._sender.send(hop, attempt.envelope, recipients, attempt.content)
+        self._delivered(attempt, [[one] for one in said], list(said.values()))
 
     def _delivered(self, attempt: Attempt, groups: list[list[str]], answers: list[Reply]) -> None:
         """A mailbox process has answered for its recipients."""
@@ -220,7 +268,8 @@ class Pipeline:
         reply = attempt.outcomes[address]
         self._metrics.count("deliveries_total", code=str(reply.code))
         if reply.code == 250:
-            self._tracking.event("DELIVER", attempt.envelope, address)
+            sent = any(address in addresses for addresses in attempt.leaving.values())
+            self._tracking.event("SEND" if sent else "DELIVER", attempt.envelope, address, reply.text if sent else "")
         elif reply.code >= 500:
             self._tracking.event("FAIL", attempt.envelope, address, f"{reply.code} {reply.status} {reply.text}")
 

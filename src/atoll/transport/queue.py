@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
@@ -43,8 +43,8 @@ class Schedule:
     tries: int = 60
 
     def wait(self, tries: int) -> float:
-        """Seconds after so many attempts."""
-        return self.seconds[min(tries, len(self.seconds) - 1)]
+        """Seconds after so many attempts; none before the first, which is -1."""
+        return 0.0 if tries < 0 else self.seconds[min(tries, len(self.seconds) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +199,17 @@ class Queue:
 
     # -- reading
 
-    def due(self, limit: int = 100, max_bytes: int = 64 << 20) -> list[Job]:
-        """Recipients whose time has come, oldest first; of more than one message at most `max_bytes`."""
+    def due(self, limit: int = 100, max_bytes: int = 64 << 20, *, without: Collection[str] = ()) -> list[Job]:
+        """Recipients whose time has come, oldest first; of more than one message at most `max_bytes`.
+
+        without: queues that are not looked at.
+        """
         now = self._clock.now_ms()
         found: list[Job] = []
         total = 0
         sized: set[bytes] = set()
-        for job in self._jobs("due <= ? OR due > ?", (now, now + int(max(self.schedule.seconds) * 1000) + 60_000),
-                              limit):
+        for job in self._jobs(f"(due <= ? OR due > ?) AND {_not_in(without)}",
+                              (now, now + int(max(self.schedule.seconds) * 1000) + 60_000, *without), limit):
             if job.envelope.id not in sized:
                 sized.add(job.envelope.id)
                 total += job.size
@@ -226,9 +229,10 @@ class Queue:
             " JOIN message m ON m.id = j.id ORDER BY j.due, j.id", (*values, limit))
         return [Job(_decode(row[0]), *row[1:]) for row in rows]
 
-    def next_due(self) -> int | None:
+    def next_due(self, *, without: Collection[str] = ()) -> int | None:
         """When the earliest is due, milliseconds."""
-        row = self._file.reader.one("SELECT min(due) FROM job")
+        row = self._file.reader.one(f"SELECT min(due) FROM job WHERE {_not_in(without)}",  # noqa: S608 -- constants
+                                    tuple(without))
         return None if row is None or row[0] is None else int(row[0])
 
     def depth(self) -> int:
@@ -254,3 +258,7 @@ class Queue:
         await self._writer.close()
         self._commits.shutdown()
         self._file.close()
+
+
+def _not_in(queues: Collection[str]) -> str:
+    return f"queue NOT IN ({', '.join('?' * len(queues))})"

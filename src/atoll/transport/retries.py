@@ -28,37 +28,53 @@ _log = logging.getLogger("atoll.transport.retries")
 
 
 class Retries:
-    """One per transport process; run() is its task."""
+    """One per transport process; run() is its task. Each queue has rounds of its own: no next hop delays another."""
 
     def __init__(self, pipeline: Pipeline, queue: Queue, tracking: Tracking, clock: Clock) -> None:
         self._pipeline = pipeline
         self._queue = queue
         self._tracking = tracking
         self._clock = clock
+        self._rounds: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """For ever."""
-        while True:
-            self._pipeline.queued.clear()
-            try:
-                jobs = self._queue.due()
-                if jobs:
-                    await self._all(jobs)
+        try:
+            while True:
+                self._pipeline.queued.clear()
+                try:
+                    for name, jobs in _by_queue(self._queue.due(without=self._rounds)).items():
+                        self._begin(name, jobs)
+                    due = self._queue.next_due(without=self._rounds)
+                except SqlError as error:
+                    _log.error("the queue cannot be used", extra={"f": {"error": str(error)}})
+                    await asyncio.sleep(1)
                     continue
-                due = self._queue.next_due()
-            except SqlError as error:
-                _log.error("the queue cannot be used", extra={"f": {"error": str(error)}})
-                await asyncio.sleep(1)
-                continue
-            wait = LONGEST_SLEEP if due is None else (due - self._clock.now_ms()) / 1000
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._pipeline.queued.wait(), min(max(wait, 0.02), LONGEST_SLEEP))
+                wait = LONGEST_SLEEP if due is None else (due - self._clock.now_ms()) / 1000
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._pipeline.queued.wait(), min(max(wait, 0.02), LONGEST_SLEEP))
+        finally:
+            for task in self._rounds.values():
+                task.cancel()
 
-    async def _all(self, jobs: list[Job]) -> None:
+    def _begin(self, name: str, jobs: list[Job]) -> None:
+        task = asyncio.get_running_loop().create_task(self._round(jobs))
+        self._rounds[name] = task
+        task.add_done_callback(lambda _: self._end(name))
+
+    def _end(self, name: str) -> None:
+        del self._rounds[name]
+        self._pipeline.queued.set()
+
+    async def _round(self, jobs: list[Job]) -> None:
         messages: dict[bytes, list[Job]] = {}
         for job in jobs:
             messages.setdefault(job.envelope.id, []).append(job)
-        await asyncio.gather(*[self.one(group) for group in messages.values()])
+        try:
+            await asyncio.gather(*[self.one(group) for group in messages.values()])
+        except SqlError as error:
+            _log.error("the queue cannot be used", extra={"f": {"error": str(error)}})
+            await asyncio.sleep(1)
 
     async def one(self, jobs: list[Job]) -> None:
         """Try one message again for some of its recipients."""
@@ -67,7 +83,7 @@ class Retries:
         if content is None:  # removed meanwhile
             return
         answer: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        self._pipeline.attempt(Attempt(envelope, content, answer.set_result), [job.address for job in jobs])
+        self._pipeline.attempt(Attempt(envelope, content, answer.set_result, kept=True), [job.address for job in jobs])
         attempt = await answer
         again = []
         for job in jobs:
@@ -88,6 +104,13 @@ class Retries:
         schedule = self._queue.schedule
         return job.tries + 1 >= schedule.tries and \
             self._clock.now_ms() - job.envelope.received >= schedule.give_up_ms
+
+
+def _by_queue(jobs: list[Job]) -> dict[str, list[Job]]:
+    queues: dict[str, list[Job]] = {}
+    for job in jobs:
+        queues.setdefault(job.queue, []).append(job)
+    return queues
 
 
 def _tries(job: Job, reply: Reply) -> int:

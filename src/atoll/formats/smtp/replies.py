@@ -50,7 +50,8 @@ TRY_LATER = Reply(451, "4.3.0", "Not now, try again later")
 LOST = Reply(451, "4.4.2", "The connection was lost")
 NO_SPACE = Reply(452, "4.3.1", "No space left, try again later")
 NO_MAILBOX = Reply(550, "5.1.1", "No such recipient here")
-NO_RELAY = Reply(550, "5.7.1", "This server does not send to other domains yet: local recipients only")
+NO_RELAY = Reply(550, "5.7.1", "This server does not send to other domains: local recipients only")
+TO_BE_SENT = Reply(450, "4.0.0", "Waiting to be sent")
 NEED_TLS = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
 NEED_AUTH = Reply(530, "5.7.0", "Authentication required")
 AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
@@ -94,6 +95,11 @@ class ReplyParser:
     def feed(self, data: bytes) -> None:
         """More octets."""
         self._buffer += data
+
+    @property
+    def waiting(self) -> bool:
+        """Are there octets of a reply that was not asked for yet?"""
+        return bool(self._buffer or self._lines)
 
     def next(self) -> Reply | None:
         """The next whole reply."""

@@ -27,7 +27,7 @@ from atoll.protocols.smtp.sasl import Credentials, Exchange, NotSasl
 from atoll.protocols.smtp.shared import Shared
 from atoll.protocols.smtp.states import State, after
 from atoll.protocols.smtp.submission import open_submission
-from atoll.protocols.smtp.types import HopFacts, Kind
+from atoll.protocols.smtp.types import ELSEWHERE, HopFacts, Kind
 from atoll.runtime.admission import Ticket
 
 FOREIGN = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"PATCH", b"DELETE", b"TRACE", b"PRI"})
@@ -357,6 +357,9 @@ class Session(Connection):
             self._add(rcpt, known.backend)
             return
         local = await sign_in.is_local_domain(split_address(rcpt.recipient)[1])
+        if not local and self._login and self._front.sends:
+            self._add(rcpt, ELSEWHERE)
+            return
         reply = replies.NO_MAILBOX if local else replies.NO_RELAY
         if self._login:  # a person with a long, old list is no harvester
             self.say(reply)

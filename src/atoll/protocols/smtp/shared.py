@@ -44,6 +44,8 @@ class Shared:
         self._rates: dict[str, tuple[float, int]] = {}
         """Prefix -> (start of its minute, messages in it)."""
         self.empty = asyncio.Event()
+        self.sends = False
+        """Does the island send to other domains?"""
         self.crowded: Callable[[], bool] = lambda: False
         """Is there little room for new connections?"""
 

@@ -7,6 +7,9 @@ from enum import Enum
 
 import msgspec
 
+ELSEWHERE = "elsewhere"
+"""In the place of a mailbox process: recipients of other domains."""
+
 
 class Kind(Enum):
     """Which port a connection came to."""

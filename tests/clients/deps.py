@@ -65,6 +65,7 @@ CLIENTS = {
         ("--version",),
     ),
     "msmtp": Client(("msmtp",), "usr/bin/msmtp", ("--version",)),
+    "knot": Client(("knot",), "usr/sbin/knotd", ("--version",)),
 }
 
 

@@ -101,14 +101,20 @@ def available() -> str:
     return "" if (TREE / "usr/sbin/postconf").exists() else "its packages are not unpacked: make test-deps"
 
 
-class Postfix:
-    """`with Postfix(site, folder) as sender`."""
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
-    def __init__(self, site: Site, folder: Path) -> None:
+
+class Postfix:
+    """`with Postfix(site, folder) as sender`. settings, services: lines that are added to its own."""
+
+    def __init__(self, site: Site, folder: Path, *, settings: str = "", services: str = "",
+                 port: int = 0) -> None:
         self.site, self.folder = site, folder
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = int(sock.getsockname()[1])
+        self._settings, self._services = settings, services
+        self.port = port or free_port()
 
     def __enter__(self) -> Postfix:
         self._lay_out()
@@ -148,6 +154,7 @@ class Postfix:
             pass
 
     def _lay_out(self) -> None:
+        self.folder.chmod(0o755)  # its users have to get in
         for name in ("etc", "data", "spool", *(f"spool/{queue}" for queue in SPOOL)):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         for queue in SPOOL:
@@ -164,8 +171,10 @@ class Postfix:
                 )
             (self.folder / kind).write_text("\n".join(lines) + "\n")
         (self.folder / "ca.pem").write_bytes(self.site.ca.read_bytes())
-        (self.folder / "etc/main.cf").write_text(SETTINGS.format(island=self.site.ports["smtp"]).lstrip())
-        (self.folder / "etc/master.cf").write_text(SERVICES.format(port=self.port).lstrip())
+        (self.folder / "etc/main.cf").write_text(
+            SETTINGS.format(island=self.site.ports["smtp"]).lstrip() + self._settings)
+        (self.folder / "etc/master.cf").write_text(
+            SERVICES.format(port=self.port).lstrip() + self._services)
 
     def inject(self, messages: list[tuple[str, bytes]]) -> None:
         """Hand over (recipient, message): each is in its queue when this returns."""

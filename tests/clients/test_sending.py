@@ -1,0 +1,98 @@
+"""Mail to another organization: found by the DNS, sent by SMTP with TLS, reported when it cannot be."""
+
+from __future__ import annotations
+
+import smtplib
+import time
+from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from tests.clients.knot import Knot
+from tests.clients.mailsite import Account, Site, letter
+from tests.clients.outside import Outside
+from tests.clients.postfix import available, free_port
+from tests.island import Island
+
+pytestmark = [pytest.mark.client("postfix", "knot"), pytest.mark.island,
+              pytest.mark.skipif(bool(available()), reason=available())]
+Tool = Callable[[str], str]
+ZONE = "@ MX 10 gone\n@ MX 20 mail\ngone A 127.0.0.9\nmail A 127.0.0.1\ndeaf MX 0 .\nempty TXT nothing\n"
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
+    from tests.clients.conftest import find
+
+    with Knot(find("knot") or "knotd", tmp_path_factory.mktemp("knot"), {"outside.example": ZONE}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(names: Knot, port: int) -> Iterator[Site]:
+    config = (f'[sending]\nmode = "direct"\nname_servers = ["{names.address}"]\nport = {port}\n'
+              'allowed_networks = ["127.0.0.0/8"]\n')
+    with Island(config=config) as island:
+        yield Site.of(island)
+
+
+@pytest.fixture(scope="module")
+def outside(site: Site, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    with Outside(site, tmp_path_factory.mktemp("outside"), port) as running:
+        yield running
+
+
+def send(site: Site, who: Account, message: EmailMessage, to: list[str]) -> None:
+    with smtplib.SMTP_SSL("localhost", site.ports["submissions"], context=site.tls(), timeout=30) as client:
+        client.login(who.address, who.password)
+        assert client.send_message(message, who.address, to) == {}
+
+
+def report(site: Site, who: Account, seconds: float = 20) -> str:
+    """The one message in a mailbox, once it is there."""
+    deadline = time.monotonic() + seconds
+    while not (held := site.held(who)):
+        assert time.monotonic() < deadline, "no report"
+        time.sleep(0.1)
+    assert len(held) == 1
+    return held[0].data.decode()
+
+
+def test_a_message_arrives_over_tls_at_the_next_best_server(site: Site, outside: Outside) -> None:
+    who = site.account("writer")
+    body = "A line.\n.\n..two dots\n"
+    send(site, who, letter("Outwards", "friend@outside.example", body, sender=who.address), ["friend@outside.example"])
+    message = outside.arrived(1)[0]
+    assert (message["Subject"], message.get_content()) == ("Outwards", body)
+    assert message["Return-Path"] == f"<{who.address}>"
+    assert "TLSv1.3" in message["Received"]
+    assert site.held(who) == [], "no report"
+
+
+@pytest.mark.parametrize(("address", "words"), [
+    ("nobody@outside.example", "554 5.7.1"),
+    ("anyone@deaf.outside.example", "550 5.1.10 deaf.outside.example takes no mail"),
+    ("anyone@missing.outside.example", "550 5.1.2 There is no domain missing.outside.example"),
+    ("anyone@empty.outside.example", "550 5.4.4 empty.outside.example has no address"),
+])
+def test_what_cannot_be_delivered_is_reported(site: Site, outside: Outside, address: str, words: str) -> None:
+    who = site.account("writer")
+    send(site, who, letter("Lost", address, sender=who.address), [address])
+    said = report(site, who)
+    assert f"Final-Recipient: rfc822; {address}\r\nAction: failed" in said
+    assert words in said
+
+
+def test_strangers_cannot_use_the_island_to_send(site: Site, outside: Outside) -> None:
+    with smtplib.SMTP("localhost", site.ports["smtp"], timeout=30) as client:
+        client.ehlo("stranger.example")
+        client.mail("a@stranger.example")
+        code, words = client.rcpt("friend@outside.example")
+    assert (code, words.split()[0]) == (550, b"5.7.1")

@@ -6,7 +6,6 @@ import smtplib
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
-from pathlib import Path
 
 import pytest
 

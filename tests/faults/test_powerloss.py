@@ -71,7 +71,7 @@ async def queue(folder: Path, epochs: Path) -> Found:
     doubts: list[Exception] = []
     kept = await Queue.open(SqliteEngine(), folder / "queue.sqlite", FileDirectory(epochs), StillClock(1 << 45),
                             process="test", on_doubt=doubts.append)
-    jobs = kept.due(10_000, 1 << 40)
+    jobs = kept.waiting(limit=10_000)
     numbers = [int.from_bytes(job.envelope.id, "big") for job in jobs]
     wrong = [f"content of {n}" for n, job in zip(numbers, jobs, strict=True)
              if not (kept.content(job.envelope.id) or b"").startswith(b"%d " % n)]

@@ -24,11 +24,11 @@ from atoll.runtime.listen import Listener
 from atoll.runtime.metrics import Metrics
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
+from atoll.transport.lanes import Lanes
 from atoll.transport.pipeline import Pipeline
 from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Queue, Schedule
 from atoll.transport.rates import HOUR, MINUTE, Rate
-from atoll.transport.retries import Retries
 from atoll.transport.tracking import Tracking
 from tests.directory.conftest import House
 from tests.protocols.pop3.conftest import certificate
@@ -182,7 +182,8 @@ class PostOffice:
         loop = asyncio.get_running_loop()
         self.servers = [await loop.create_unix_server(self.relay, sock=bound(self.folder / "smtp.sock")),
                         await loop.create_unix_server(self.submit, sock=bound(self.folder / "submit.sock"))]
-        self.retries = asyncio.create_task(Retries(self.pipeline, self.queue, self.tracking, self.clock).run())
+        self.lanes = Lanes(self.pipeline, self.queue, self.tracking, self.clock)
+        self.retries = asyncio.create_task(self.lanes.run())
 
     async def start_front(self) -> None:
         cert, key = certificate(self.folder)

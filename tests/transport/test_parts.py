@@ -11,10 +11,10 @@ from atoll.base.ids import NetworkMessageId
 from atoll.formats.smtp.replies import Reply
 from atoll.transport import dsn, tracking
 from atoll.transport.envelope import Envelope, Recipient, delivery_key
+from atoll.transport.lanes import remove
 from atoll.transport.loops import hops, is_loop
 from atoll.transport.queue import Schedule
 from atoll.transport.rates import HOUR, Rate
-from atoll.transport.retries import remove
 from atoll.transport.tracking import Tracking, search
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
@@ -160,7 +160,7 @@ async def test_the_administrator_removes_and_the_sender_is_told(office):
     await remove(office.pipeline, office.queue, [second], notify=True)
     assert [job.address for job in office.queue.waiting()] == [ALICE]
     await office.queue.hurry()
-    office.pipeline.queued.set()
+    office.lanes.hurry()
     await office.wait_empty()
     (report,) = await office.held("alice")
     assert b"Removed by the administrator" in report

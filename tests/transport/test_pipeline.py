@@ -71,7 +71,7 @@ async def test_the_queue_survives_the_process(office):
     assert office.queue.depth() == 1
     await office.mailboxes[2].listen()
     assert await office.queue.hurry(queue="mailbox-2") == 1
-    office.pipeline.queued.set()
+    office.lanes.hurry()
     await office.wait_empty()
     assert len(await office.held("bob")) == 1
 
@@ -242,7 +242,7 @@ async def test_a_clock_that_jumps_loses_nothing_and_gives_nothing_up(office):
     assert (await client.mail(PLAIN, BOB, sender=ALICE)).startswith(b"250 ")
     for days in (10, -10):
         office.clock.now_ms = lambda days=days: real() + days * 86_400_000
-        office.pipeline.queued.set()
+        office.lanes.hurry()
         await asyncio.sleep(0.2)
         assert office.queue.depth() == 1
     await office.mailboxes[2].listen()

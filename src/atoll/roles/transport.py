@@ -28,11 +28,11 @@ from atoll.runtime.rpc import RpcClient, RpcError
 from atoll.runtime.sockets import serve_unix
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
+from atoll.transport.lanes import Lanes
 from atoll.transport.pipeline import Pipeline
 from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Queue
 from atoll.transport.rates import HOUR, MINUTE, Rate
-from atoll.transport.retries import Retries
 from atoll.transport.send.sender import Sender, Smarthost
 from atoll.transport.tracking import Tracking
 
@@ -82,16 +82,17 @@ async def main(ctx: RoleContext) -> None:
                         host=ctx.config.island.host, sender=sender)
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
-    op = TransportOp(ctx, queue, pipeline, submit, folder / "tracking")
+    lanes = Lanes(pipeline, queue, tracking, ctx.clock)
+    op = TransportOp(ctx, queue, lanes, pipeline, submit, folder / "tracking")
     servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
                await serve_unix(submit, ctx.listeners["submit"]),
                await op.serve(ctx.listeners["op"])]
-    retries = asyncio.create_task(Retries(pipeline, queue, tracking, ctx.clock).run())
+    trying = asyncio.create_task(lanes.run())
     await ctx.ready()
     await ctx.stopping.wait()
     for server in servers:
         server.close()
-    retries.cancel()
+    trying.cancel()
     drain = max(DRAIN_SECONDS, ctx.drain)  # a restart gives 30 s [PROCESSES 11]
     await asyncio.gather(relay.drain(drain), submit.drain(drain))
     op.close()

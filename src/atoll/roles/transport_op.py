@@ -16,9 +16,9 @@ from atoll.base.ids import from_text, to_text
 from atoll.protocols.smtp.hop import HopServer, HopSession
 from atoll.runtime.role import RoleContext
 from atoll.runtime.rpc import Call, Empty, RpcError, RpcServer
+from atoll.transport.lanes import Lanes, by_message, remove
 from atoll.transport.pipeline import Pipeline
-from atoll.transport.queue import Job, Queue
-from atoll.transport.retries import remove
+from atoll.transport.queue import Job, Length, Queue
 from atoll.transport.tracking import search
 
 MESSAGES_AT_ONCE = 1000
@@ -27,9 +27,11 @@ MESSAGES_AT_ONCE = 1000
 class TransportOp:
     """The op socket of transport."""
 
-    def __init__(self, ctx: RoleContext, queue: Queue, pipeline: Pipeline, submit: HopServer, tracking: Path) -> None:
+    def __init__(self, ctx: RoleContext, queue: Queue, lanes: Lanes, pipeline: Pipeline, submit: HopServer,
+                 tracking: Path) -> None:
         self._ctx = ctx
         self._queue = queue
+        self._lanes = lanes
         self._pipeline = pipeline
         self._submit = submit
         self._tracking = tracking
@@ -54,18 +56,24 @@ class TransportOp:
     # -- queues
 
     async def _list(self, _: Call, __: Empty) -> ops.Queues:
-        return ops.Queues([ops.QueueRow(one.queue, one.messages, one.size, "retry", one.due, one.last)
-                           for one in self._queue.lengths()])
+        return ops.Queues([self._row(one) for one in self._queue.lengths()])
+
+    def _row(self, one: Length) -> ops.QueueRow:
+        lane = self._lanes.lane(one.queue)
+        if lane is None:
+            return ops.QueueRow(one.queue, one.messages, one.size, "ready", one.due, one.last)
+        return ops.QueueRow(one.queue, one.messages, one.size, lane.state(self._ctx.clock.now_ms()),
+                            max(one.due, lane.closed_until), lane.last or one.last)
 
     async def _show(self, _: Call, params: ops.QueueName) -> ops.QueuedMessages:
         return ops.QueuedMessages([_message(jobs) for jobs in
-                                   _by_message(self._queue.waiting(queue=params.queue, limit=params.limit))])
+                                   by_message(self._queue.waiting(queue=params.queue, limit=params.limit))])
 
     async def _retry(self, _: Call, params: ops.QueueAct) -> ops.Count:
         count = await self._queue.hurry(_id(params.id), params.queue)
         if params.id and not count:
             raise RpcError("not_found", "no such message waits here")
-        self._pipeline.queued.set()
+        self._lanes.hurry(params.queue)
         return ops.Count(count)
 
     async def _remove(self, _: Call, params: ops.QueueAct) -> ops.Count:
@@ -73,7 +81,7 @@ class TransportOp:
         if not message and not params.queue:
             raise RpcError("invalid", "a message or a queue")
         while jobs := self._queue.waiting(message=message, queue=params.queue, limit=MESSAGES_AT_ONCE):
-            for group in _by_message(jobs):
+            for group in by_message(jobs):
                 await remove(self._pipeline, self._queue, group, notify=params.notify)
                 count += 1
         if message and not count:
@@ -111,13 +119,6 @@ def _id(text: str) -> bytes:
         return from_text(text)
     except ValueError:
         raise RpcError("invalid", "not the id of a message") from None
-
-
-def _by_message(jobs: list[Job]) -> list[list[Job]]:
-    groups: dict[bytes, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.envelope.id, []).append(job)
-    return list(groups.values())
 
 
 def _message(jobs: list[Job]) -> ops.QueuedMessage:

@@ -18,12 +18,13 @@ from atoll.formats.smtp.replies import Reply
 from atoll.transport.envelope import Envelope, Recipient
 
 HEADER_MAX = 16384
+_WISHES = {"failed": "FAILURE", "delayed": "DELAY"}
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one recipient, for good."""
+    """What became of one recipient; a temporary reply: he still waits."""
 
     recipient: Recipient
     reply: Reply
@@ -31,6 +32,8 @@ class Outcome:
     @property
     def action(self) -> str:
         """[RFC 3464 §2.3.3]"""
+        if self.reply.temporary:
+            return "delayed"
         return "delivered" if self.reply.code == 250 else "failed"
 
 
@@ -43,7 +46,7 @@ def told(envelope: Envelope, outcomes: Mapping[str, Reply], addresses: Sequence[
     for address in addresses:
         one = Outcome(by_address[address], outcomes[address])
         wish = one.recipient.notify
-        if ("SUCCESS" in wish) if one.action == "delivered" else (not wish or "FAILURE" in wish):
+        if ("SUCCESS" in wish) if one.action == "delivered" else (not wish or _WISHES[one.action] in wish):
             found.append(one)
     return found
 
@@ -54,8 +57,8 @@ def report(envelope: Envelope, outcomes: Sequence[Outcome], content: bytes, *, h
     ident = NetworkMessageId(new_id())
     boundary = f"report-{to_text(ident)}"
     date = format_datetime(datetime.fromtimestamp(now_ms / 1000, UTC))
-    failed = any(one.action == "failed" for one in outcomes)
-    subject = "Not delivered: your message could not be delivered" if failed else "Delivered: your message has arrived"
+    actions = {one.action for one in outcomes}
+    subject = next(text for action, text in _SUBJECTS.items() if action in actions)
     end = content.find(b"\r\n\r\n")
     header = content[: min(end + 2 if end >= 0 else len(content), HEADER_MAX)]
     ascii_only = envelope.sender.isascii() and all(one.recipient.address.isascii() for one in outcomes) \
@@ -78,6 +81,12 @@ def report(envelope: Envelope, outcomes: Sequence[Outcome], content: bytes, *, h
 
 
 _crlf = "\r\n"
+_SUBJECTS = {"failed": "Not delivered: your message could not be delivered",
+             "delayed": "Delayed: your message has not been delivered yet",
+             "delivered": "Delivered: your message has arrived"}
+_HEADINGS = {"failed": "Your message could not be delivered to:",
+             "delayed": "Your message still waits and is tried again; you need not send it once more. It waits for:",
+             "delivered": "Your message has been delivered to:"}
 
 
 def _plain(xtext: str) -> str:
@@ -91,13 +100,16 @@ def _bits(ascii_only: bool) -> str:
 
 
 def _for_people(outcomes: Sequence[Outcome]) -> str:
-    lines = []
-    for one in outcomes:
-        lines += [f"  {one.recipient.address}", f"    {_advice(one.reply)}"]
-        if one.action == "failed":
-            lines.append(f"    The server said: {one.reply.code} {one.reply.status} {one.reply.text}")
-    what = "could not be delivered to" if any(one.action == "failed" for one in outcomes) else "has been delivered to"
-    return _crlf.join([f"Your message {what}:", "", *lines, ""])
+    lines: list[str] = []
+    for action, heading in _HEADINGS.items():
+        found = [one for one in outcomes if one.action == action]
+        lines += [heading, ""] if found else []
+        for one in found:
+            lines += [f"  {one.recipient.address}", f"    {_advice(one.reply)}"]
+            if action != "delivered":
+                lines.append(f"    The server said: {one.reply.code} {one.reply.status} {one.reply.text}")
+            lines.append("")
+    return _crlf.join(lines)
 
 
 def _group(one: Outcome, kind: str) -> str:

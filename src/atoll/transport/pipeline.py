@@ -4,7 +4,7 @@ In     an envelope with its content, from a frontend's hop or from the queue.
 Out    one reply: 250 once every recipient is committed in a mailbox or in the queue, and not before.
 Spec   PROCESSES 7 (cut-through): recipients whose mailbox answers at once are delivered and never queued.
 Fails  every recipient refused: the first refusal. The queue refuses: 452; whoever has a copy keeps it.
-Not    retries (retries.py), mailboxes (delivery/).
+Not    when again (lanes.py), mailboxes (delivery/).
 """
 
 from __future__ import annotations
@@ -47,6 +47,14 @@ class Deliver(Protocol):
         """done gets a reply for each target."""
 
 
+class NotReached(Exception):
+    """A next hop cannot be spoken to: nothing of what waits for it need be tried now. reply: why, for a person."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.text)
+        self.reply = reply
+
+
 class Send(Protocol):
     """transport.send: the way to other servers."""
 
@@ -55,7 +63,7 @@ class Send(Protocol):
 
     async def send(self, name: str, envelope: Envelope, recipients: Sequence[Recipient],
                    content: bytes) -> Outcomes:
-        """A reply for each address."""
+        """A reply for each address. NotReached."""
 
 
 class Attempt:
@@ -64,7 +72,7 @@ class Attempt:
     kept: the message is in the queue. Only then is it sent to other servers, who take their time.
     """
 
-    __slots__ = ("content", "done", "envelope", "hops", "kept", "leaving", "outcomes", "pending")
+    __slots__ = ("content", "done", "down", "envelope", "hops", "kept", "leaving", "outcomes", "pending")
 
     def __init__(self, envelope: Envelope, content: bytes, done: Callable[[Attempt], None], *,
                  kept: bool = False) -> None:
@@ -73,6 +81,8 @@ class Attempt:
         self.done = done
         self.kept = kept
         self.leaving: dict[str, list[str]] = {}
+        self.down: Reply | None = None
+        """A next hop was not reached; the outcome of its recipients is this very reply."""
         self.outcomes: Outcomes = {}
         self.hops: dict[str, str] = {}
         self.pending = 0
@@ -106,7 +116,6 @@ class Pipeline:
         self._host = host
         self._sender = sender
         self._tasks: set[asyncio.Task[None]] = set()
-        self.queued = asyncio.Event()
 
     # -- receive
 
@@ -155,7 +164,6 @@ class Pipeline:
                 await self._queue.put(envelope, attempt.content, [
                     attempt.waiting(one, -1 if attempt.outcomes[one] is replies.TO_BE_SENT else 0) for one in later
                 ], notice)
-                self.queued.set()
         except SqlError as error:
             _log.error("the queue refuses", extra={"f": {"error": str(error)}})
             self._refuse(envelope, replies.NO_SPACE, done)
@@ -251,7 +259,11 @@ class Pipeline:
     async def _send(self, attempt: Attempt, hop: str, addresses: list[str]) -> None:
         assert self._sender is not None
         recipients = [one for one in attempt.envelope.recipients if one.address in addresses]
-        said = await self._sender.send(hop, attempt.envelope, recipients, attempt.content)
+        try:
+            said = await self._sender.send(hop, attempt.envelope, recipients, attempt.content)
+        except NotReached as error:
+            attempt.down = error.reply
+            said = dict.fromkeys(addresses, error.reply)
         self._delivered(attempt, [[one] for one in said], list(said.values()))
 
     def _delivered(self, attempt: Attempt, groups: list[list[str]], answers: list[Reply]) -> None:

@@ -1,7 +1,8 @@
 """The queue: recipients whose copy could not be delivered at once, durable before the client hears 250.
 
 In     an engine of sql/, envelopes, contents.
-Out    put(), settle(): durable when they return; due(): recipients whose time has come.
+Out    put(), settle(): durable when they return; due(): recipients of one next hop whose time has come; on_waiting is
+       told of each queue in which something waits anew.
 Spec   ISLANDS 11.1, 11.6, 11.14 (owner, group commit, commit contract); [RFC 5321 §4.5.4.1] for the schedule. A time
        that lies further ahead than any wait is due: the clock was set back.
 Fails  SqlError: nothing was accepted; in doubt the role ends and starts anew.
@@ -24,6 +25,7 @@ from atoll.sql import Connection, Engine, Epochs, Fence, GroupWriter, Schema, Sq
 from atoll.sql import Database as File
 from atoll.transport.envelope import Envelope
 
+PRIORITIES = (0, 1, 2)
 CHECKPOINT_BYTES = 16 << 20
 """Octets of messages after which the write-ahead log is folded back."""
 _log = logging.getLogger("atoll.transport.queue")
@@ -47,14 +49,30 @@ class Schedule:
         return 0.0 if tries < 0 else self.seconds[min(tries, len(self.seconds) - 1)]
 
 
+ELSEWHERE = Schedule(seconds=(60, 60, 60, 60, 900))
+"""For other organizations' servers: four times after a minute, then every quarter of an hour, as Exchange has it."""
+SMARTHOST = "smarthost"
+"""The queue of all that goes by way of one server; no domain has this name."""
+
+
+def leaves(queue: str) -> bool:
+    """Is this the queue of a next hop outside? Domains have a dot, processes of ours have none."""
+    return "." in queue or queue == SMARTHOST
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A recipient that has to wait: its next hop, what the last attempt said, attempts so far."""
+    """A recipient that has to wait: its next hop, what the last attempt said, attempts so far.
+
+    priority: 0 goes first, 1 is normal, 2 goes last. noticed: its sender has been told that it is late.
+    """
 
     address: str
     queue: str
     last: str
     tries: int = 0
+    priority: int = 1
+    noticed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,8 @@ class Job:
     tries: int
     last: str
     size: int
+    priority: int
+    noticed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +143,9 @@ class Queue:
         self._file = file
         self._clock = clock
         self.schedule = schedule
+        self.elsewhere = ELSEWHERE
+        self.on_waiting: Callable[[str, int], None] = lambda queue, due: None
+        """Called with a queue and a time (ms) when something waits there, once that is durable."""
         self._written = 0
         self._commits = ThreadPoolExecutor(1, "queue-commit")
         self._writer: GroupWriter[Tx] = GroupWriter("queue", file.writer, fence, Tx, self._commits, on_doubt)
@@ -137,33 +160,45 @@ class Queue:
 
     # -- writing
 
+    def schedule_of(self, queue: str) -> Schedule:
+        """When what waits there is tried again."""
+        return self.elsewhere if leaves(queue) else self.schedule
+
     async def put(self, envelope: Envelope, content: bytes, waiting: Sequence[Waiting], notice: Notice | None) -> None:
         """Keep a message for those who wait, and a notice. Durable when it returns."""
-        def work(tx: Tx) -> None:
-            if waiting:
-                self._insert(tx, envelope, content, waiting)
-            if notice is not None:
-                self._insert(tx, notice.envelope, notice.content, notice.waiting)
+        dues: dict[str, int] = {}
 
-        await self._submit(work)
+        def work(tx: Tx) -> None:
+            dues.clear()  # it may be run again
+            if waiting:
+                self._insert(tx, envelope, content, waiting, dues)
+            if notice is not None:
+                self._insert(tx, notice.envelope, notice.content, notice.waiting, dues)
+
+        await self._submit(work, dues)
 
     async def settle(self, message: bytes, over: Sequence[str], again: Sequence[Waiting],
                      notice: Notice | None = None) -> None:
         """After an attempt. over: who have theirs, or never will; again: who wait on. Durable when it returns."""
+        dues: dict[str, int] = {}
+
         def work(tx: Tx) -> None:
+            dues.clear()
             now = self._clock.now_ms()
             for address in over:
                 tx.run("DELETE FROM job WHERE id = ? AND address = ?", (message, address))
             for one in again:
-                tx.run("UPDATE job SET due = ?, tries = ?, last = ?, queue = ? WHERE id = ? AND address = ?",
-                       (self._due(now, one.tries), one.tries, one.last, one.queue, message, one.address))
+                due = self._due(now, one, dues)
+                tx.run("UPDATE job SET due = ?, tries = ?, last = ?, queue = ?, noticed = ?"
+                       " WHERE id = ? AND address = ?",
+                       (due, one.tries, one.last, one.queue, int(one.noticed), message, one.address))
             if over:
                 tx.run("DELETE FROM message WHERE id = ? AND NOT EXISTS (SELECT 1 FROM job WHERE id = ?)",
                        (message, message))
             if notice is not None:
-                self._insert(tx, notice.envelope, notice.content, notice.waiting)
+                self._insert(tx, notice.envelope, notice.content, notice.waiting, dues)
 
-        await self._submit(work)
+        await self._submit(work, dues)
 
     async def hurry(self, message: bytes = b"", queue: str = "") -> int:
         """Try now: one message, a queue, or everything. How many recipients."""
@@ -173,22 +208,40 @@ class Queue:
             return tx.run("UPDATE job SET due = ? WHERE (? = x'' OR id = ?) AND (? = '' OR queue = ?)",
                           (now, message, message, queue, queue))
 
-        return await self._submit(work)
+        return await self._submit(work, {})
 
-    def _due(self, now: int, tries: int) -> int:
-        return now + int(self.schedule.wait(tries) * 1000)
+    async def suspend(self, queue: str, *, stop: bool) -> None:
+        """Try nothing there until it is resumed; durable."""
+        now = self._clock.now_ms()
 
-    def _insert(self, tx: Tx, envelope: Envelope, content: bytes, waiting: Sequence[Waiting]) -> None:
+        def work(tx: Tx) -> None:
+            tx.run("DELETE FROM suspended WHERE queue = ?", (queue,))
+            if stop:
+                tx.run("INSERT INTO suspended (queue, since) VALUES (?, ?)", (queue, now))
+
+        await self._submit(work, {})
+
+    def _due(self, now: int, one: Waiting, dues: dict[str, int]) -> int:
+        due = now + int(self.schedule_of(one.queue).wait(one.tries) * 1000)
+        dues[one.queue] = min(due, dues.get(one.queue, due))
+        return due
+
+    def _insert(self, tx: Tx, envelope: Envelope, content: bytes, waiting: Sequence[Waiting],
+                dues: dict[str, int]) -> None:
         tx.run("INSERT INTO message (id, envelope, content, size, received) VALUES (?, ?, ?, ?, ?)",
                (envelope.id, msgspec.msgpack.encode(envelope), content, len(content), envelope.received))
         self._written += len(content)
         now = self._clock.now_ms()
         for one in waiting:
-            tx.run("INSERT INTO job (id, address, queue, due, tries, last) VALUES (?, ?, ?, ?, ?, ?)",
-                   (envelope.id, one.address, one.queue, self._due(now, one.tries), one.tries, one.last))
+            tx.run("INSERT INTO job (id, address, queue, due, tries, last, priority, received, size)"
+                   " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                   (envelope.id, one.address, one.queue, self._due(now, one, dues), one.tries, one.last, one.priority,
+                    envelope.received, len(content)))
 
-    async def _submit(self, work: Callable[[Tx], int] | Callable[[Tx], None]) -> int:
+    async def _submit(self, work: Callable[[Tx], int] | Callable[[Tx], None], dues: dict[str, int]) -> int:
         done = await asyncio.shield(self._writer.submit(work))
+        for queue, due in dues.items():
+            self.on_waiting(queue, due)
         if self._written > CHECKPOINT_BYTES:
             self._written = 0
             try:
@@ -199,41 +252,62 @@ class Queue:
 
     # -- reading
 
-    def due(self, limit: int = 100, max_bytes: int = 64 << 20, *, without: Collection[str] = ()) -> list[Job]:
-        """Recipients whose time has come, oldest first; of more than one message at most `max_bytes`.
+    def due(self, queue: str, limit: int = 100, *, without: Collection[tuple[bytes, str]] = ()) -> list[Job]:
+        """Recipients of one next hop whose time has come: those of high priority first, then the oldest.
 
-        without: queues that are not looked at.
+        without: (message, address) of those that are being tried. A time that lies further ahead than any wait is due:
+        the clock was set back.
         """
         now = self._clock.now_ms()
+        far = now + int(max(self.schedule_of(queue).seconds) * 1000) + 60_000
         found: list[Job] = []
-        total = 0
-        sized: set[bytes] = set()
-        for job in self._jobs(f"(due <= ? OR due > ?) AND {_not_in(without)}",
-                              (now, now + int(max(self.schedule.seconds) * 1000) + 60_000, *without), limit):
-            if job.envelope.id not in sized:
-                sized.add(job.envelope.id)
-                total += job.size
-                if total > max_bytes and found:
-                    break
-            found.append(job)
+        for priority in PRIORITIES:
+            for bound, moment in (("<=", now), (">", far)):
+                rows = self._jobs(f"queue = ? AND priority = ? AND due {bound} ?", (queue, priority, moment),
+                                  limit - len(found) + len(without))
+                found += [job for job in rows if (job.envelope.id, job.address) not in without]
+                if len(found) >= limit:
+                    return found[:limit]
         return found
+
+    def older(self, queue: str, received: int, *, noticed: bool, limit: int = 100) -> list[Job]:
+        """Recipients of one next hop whose message came before that time (ms)."""
+        return self._jobs("queue = ? AND noticed = ? AND received < ?", (queue, int(noticed), received), limit)
 
     def waiting(self, *, message: bytes = b"", queue: str = "", limit: int = 1000) -> list[Job]:
         """What waits: of one message, of a queue, or everything."""
-        return self._jobs("(? = x'' OR id = ?) AND (? = '' OR queue = ?)", (message, message, queue, queue), limit)
+        if message:
+            return self._jobs("id = ? AND (? = '' OR queue = ?)", (message, queue, queue), limit)
+        return self._jobs("queue = ?", (queue,), limit) if queue else self._jobs("1 = 1", (), limit)
 
     def _jobs(self, where: str, values: Sequence[int | str | bytes], limit: int) -> list[Job]:
         rows = self._file.reader.all(
-            "SELECT m.envelope, j.address, j.queue, j.due, j.tries, j.last, m.size FROM"  # noqa: S608 -- constants
-            f" (SELECT * FROM job WHERE {where} ORDER BY due LIMIT ?) j"
+            "SELECT m.envelope, j.address, j.queue, j.due, j.tries, j.last, j.size, j.priority, j.noticed"  # noqa: S608
+            f" FROM (SELECT * FROM job WHERE {where} ORDER BY due LIMIT ?) j"  # constants
             " JOIN message m ON m.id = j.id ORDER BY j.due, j.id", (*values, limit))
         return [Job(_decode(row[0]), *row[1:]) for row in rows]
 
-    def next_due(self, *, without: Collection[str] = ()) -> int | None:
-        """When the earliest is due, milliseconds."""
-        row = self._file.reader.one(f"SELECT min(due) FROM job WHERE {_not_in(without)}",  # noqa: S608 -- constants
-                                    tuple(without))
-        return None if row is None or row[0] is None else int(row[0])
+    def next_due(self, queue: str, *, without: Collection[tuple[bytes, str]] = ()) -> int | None:
+        """When the earliest of one next hop is due, milliseconds."""
+        found: list[int] = []
+        for priority in PRIORITIES:
+            rows = self._file.reader.all("SELECT id, address, due FROM job WHERE queue = ? AND priority = ?"
+                                         " ORDER BY due LIMIT ?", (queue, priority, len(without) + 1))
+            found += [row[2] for row in rows if (row[0], row[1]) not in without][:1]
+        return min(found, default=None)
+
+    def queues(self) -> list[str]:
+        """Every next hop that something waits for."""
+        found: list[str] = []
+        while row := self._file.reader.one("SELECT min(queue) FROM job WHERE queue > ?", (found[-1] if found else "",)):
+            if row[0] is None:
+                break
+            found.append(row[0])  # one step in the index each, however long they are
+        return found
+
+    def suspended(self) -> set[str]:
+        """The queues that were stopped."""
+        return {row[0] for row in self._file.reader.all("SELECT queue FROM suspended")}
 
     def depth(self) -> int:
         """Recipients that wait."""
@@ -243,10 +317,10 @@ class Queue:
     def lengths(self) -> list[Length]:
         """Each queue."""
         rows = self._file.reader.all(
-            "SELECT j.queue, count(DISTINCT j.id), min(j.due), max(j.last),"
-            " (SELECT sum(size) FROM message m WHERE m.id IN (SELECT id FROM job k WHERE k.queue = j.queue))"
-            " FROM job j GROUP BY j.queue ORDER BY j.queue")
-        return [Length(row[0], row[1], row[4] or 0, row[2], row[3]) for row in rows]
+            "SELECT queue, count(*), sum(size), min(due), max(last) FROM"
+            " (SELECT queue, min(size) AS size, min(due) AS due, max(last) AS last FROM job GROUP BY queue, id) j"
+            " GROUP BY queue ORDER BY queue")
+        return [Length(row[0], row[1], row[2] or 0, row[3], row[4]) for row in rows]
 
     def content(self, message: bytes) -> bytes | None:
         """A message's octets."""
@@ -258,7 +332,3 @@ class Queue:
         await self._writer.close()
         self._commits.shutdown()
         self._file.close()
-
-
-def _not_in(queues: Collection[str]) -> str:
-    return f"queue NOT IN ({', '.join('?' * len(queues))})"

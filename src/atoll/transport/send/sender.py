@@ -3,8 +3,9 @@
 In     a next hop (a domain, or the smarthost), an envelope, recipients of it, the content.
 Out    a reply for each recipient; 4xx where nobody could be spoken to.
 Spec   [RFC 5321 §5] MX order and what is tried next, §4.5.4.1; [RFC 3207], [RFC 7435] TLS where it is offered.
-Fails  never: what went wrong is a reply with an enhanced code [RFC 3463] and words for a person.
-Not    when it is tried again (retries), who may send (categorizing).
+Fails  NotReached: no server of the next hop can be spoken to. All else is a reply with an enhanced code [RFC 3463] and
+       words for a person.
+Not    when it is tried again (lanes), who may send (categorizing).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from atoll.base.clock import Clock
 from atoll.formats.smtp.replies import Reply
 from atoll.runtime.egress import Away, Egress, Never
 from atoll.transport.envelope import Envelope, Recipient
+from atoll.transport.pipeline import NotReached
+from atoll.transport.queue import SMARTHOST
 from atoll.transport.send.client import Broken, SmtpClient
 
 CONNECTIONS = 20
@@ -26,8 +29,6 @@ MESSAGES = 100
 """Over one connection."""
 IDLE_SECONDS = 5.0
 """A connection waits so long for a message."""
-SMARTHOST = "smarthost"
-"""The queue of all that goes by way of it; no domain has this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Sender:
 
     async def send(self, name: str, envelope: Envelope, recipients: Sequence[Recipient],
                    content: bytes) -> dict[str, Reply]:
-        """A reply for each address."""
+        """A reply for each address. NotReached."""
         hop = self._hops.setdefault(name, _Hop())
         hop.users += 1
         try:
@@ -89,8 +90,8 @@ class Sender:
                 return await self._send(name, hop, envelope, recipients, content)
         except Never as never:
             return _same(recipients, Reply(550, never.status, str(never)))
-        except (Away, Broken) as error:
-            return _same(recipients, Reply(451, "4.4.1", str(error)))
+        except Broken as error:
+            return _same(recipients, Reply(451, "4.4.2", str(error)))
         finally:
             hop.users -= 1
             if not hop.users and not hop.idle:
@@ -137,7 +138,10 @@ class Sender:
     async def _open(self, name: str) -> SmtpClient:
         """The first server of a next hop that can be spoken to."""
         smart = self._smarthost
-        hosts = [smart.host] if smart is not None else await self._egress.exchanges(name)
+        try:
+            hosts = [smart.host] if smart is not None else await self._egress.exchanges(name)
+        except Away as away:
+            raise NotReached(Reply(451, "4.4.3", str(away))) from None
         why: Away | Never | Broken | None = None
         for host in hosts:
             try:
@@ -146,7 +150,9 @@ class Sender:
                 # Of several servers the one that is away decides: it may take the message later.
                 why = error if why is None or isinstance(why, Never) else why
         assert why is not None
-        raise why
+        if isinstance(why, Never):
+            raise why
+        raise NotReached(Reply(451, "4.4.1", str(why)))
 
     async def _speak_to(self, name: str, smart: Smarthost | None) -> SmtpClient:
         host = await self._egress.host(name)

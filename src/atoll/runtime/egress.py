@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 30.0
 LOOKUP_SECONDS = 20.0
+MAX_CACHED = 10_000
+"""Answers of name servers that are kept, each as long as it says."""
 MAX_EXCHANGES = 10
 """Hosts of one domain that are tried; more is a waste of everybody's time."""
 MAX_ADDRESSES = 4
@@ -61,12 +63,14 @@ class Egress:
 
     def __init__(self, *, servers: Sequence[str] = (), allowed: Iterable[str] = ()) -> None:
         import dns.asyncresolver  # 0.3 s: only roles that go out pay for it
+        from dns.resolver import LRUCache
 
         self._allowed: list[Network] = [ipaddress.ip_network(one, strict=False) for one in allowed]
         self._resolver = dns.asyncresolver.Resolver(configure=not servers)
         if servers:
             self._resolver.nameservers = [_server(one) for one in servers]
         self._resolver.lifetime = LOOKUP_SECONDS
+        self._resolver.cache = LRUCache(MAX_CACHED)
 
     def permits(self, address: str) -> bool:
         """May this address be connected to?"""

@@ -50,13 +50,17 @@ class Outside(Postfix):
         (self.folder / "mail").mkdir(mode=0o777, exist_ok=True)
         (self.folder / "mail").chmod(0o777)
 
+    def arrived_now(self) -> list[EmailMessage]:
+        """What is there, oldest first."""
+        paths = sorted((self.folder / "mail").glob("all/new/*"), key=lambda path: path.stat().st_mtime_ns)
+        return [cast(EmailMessage, email.message_from_bytes(path.read_bytes(), policy=email.policy.default))
+                for path in paths]
+
     def arrived(self, count: int, seconds: float = 20) -> list[EmailMessage]:
-        """So many messages, oldest first."""
+        """So many messages, once they are there."""
         deadline = time.monotonic() + seconds
-        while True:
-            paths = sorted((self.folder / "mail").glob("all/new/*"), key=lambda path: path.stat().st_mtime_ns)
-            if len(paths) >= count or time.monotonic() > deadline:
-                assert len(paths) == count, (len(paths), self.log()[-2000:])
-                return [cast(EmailMessage, email.message_from_bytes(path.read_bytes(), policy=email.policy.default))
-                        for path in paths]
+        while len(found := self.arrived_now()) < count:
+            assert time.monotonic() < deadline, (len(found), self.log()[-2000:])
             time.sleep(0.05)
+        assert len(found) == count
+        return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import smtplib
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 
@@ -95,3 +97,51 @@ def test_strangers_cannot_use_the_island_to_send(site: Site, outside: Outside) -
         client.mail("a@stranger.example")
         code, words = client.rcpt("friend@outside.example")
     assert (code, words.split()[0]) == (550, b"5.7.1")
+
+
+def queued(site: Site) -> dict[str, Any]:
+    return {row["queue"]: row for row in json.loads(site.atoll("queue", "list", "--json"))["queues"]}
+
+
+def test_a_server_that_is_away_gets_its_mail_when_it_is_back(site: Site, outside: Outside) -> None:
+    who, before = site.account("writer"), len(outside.arrived_now())
+    outside.__exit__()
+    try:
+        for number in range(30):
+            send(site, who, letter(f"Waits {number}", "friend@outside.example", sender=who.address),
+                 ["friend@outside.example"])
+        until(lambda: queued(site).get("outside.example", {}).get("state") == "retry")
+        row = queued(site)["outside.example"]
+        assert row["messages"] == 30
+        assert row["last_error"] == "451 4.4.1 gone.outside.example cannot be reached: connection refused"
+        assert 30 < row["next_try"] / 1000 - time.time() < 70
+    finally:
+        outside.__enter__()
+    site.atoll("queue", "retry", "--queue", "outside.example")
+    found = outside.arrived(before + 30)
+    assert sorted(one["Subject"] for one in found[before:]) == sorted(f"Waits {number}" for number in range(30))
+    assert queued(site) == {}
+    assert site.held(who) == [], "no report"
+
+
+def test_transport_dies_while_it_sends_and_nothing_is_lost(site: Site, outside: Outside) -> None:
+    who, before = site.account("writer"), len(outside.arrived_now())
+    for first in range(0, 100, 25):
+        with smtplib.SMTP_SSL("localhost", site.ports["submissions"], context=site.tls(), timeout=30) as client:
+            client.login(who.address, who.password)
+            for number in range(first, first + 25):
+                client.send_message(letter(f"Through {number}", "friend@outside.example", sender=who.address))
+        site.island.wait_back("transport", site.island.kill("transport"))
+    site.atoll("queue", "retry")
+    until(lambda: queued(site) == {})
+    subjects = [one["Subject"] for one in outside.arrived_now()[before:]]
+    assert set(subjects) == {f"Through {number}" for number in range(100)}
+    assert len(subjects) <= 110, "only what was under way at a death may come twice"
+    assert site.held(who) == [], "no report"
+
+
+def until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -19,6 +19,7 @@ from collections import deque
 from dataclasses import replace
 
 from atoll.base.clock import Clock
+from atoll.base.ids import to_text
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
 from atoll.sql import SqlError
@@ -41,6 +42,8 @@ LATE_MS = 4 * 3_600_000
 """After so long the sender is told that the message still waits."""
 POISON_TRIES = 5
 """Where a message that seems to end its mailbox process goes on in the schedule: a quarter of an hour."""
+POISON = "poison"
+"""The queue of messages whose handling failed twice: they wait for an administrator."""
 FURTHEST_MS = 3_600_000
 """No plan lies further ahead: a clock that was set back made one that does."""
 _log = logging.getLogger("atoll.transport.lanes")
@@ -123,6 +126,7 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = Lane(name, self._queue.schedule_of(name))
+            lane.suspended = name == POISON
         return lane
 
     def lane(self, name: str) -> Lane | None:
@@ -162,7 +166,7 @@ class Lanes:
                     task.cancel()
 
     def _start(self) -> None:
-        for name in self._queue.suspended():
+        for name in {POISON, *self._queue.suspended()}:
             self._lane(name).suspended = True
         for name in self._queue.queues():
             self.look(name)
@@ -229,6 +233,20 @@ class Lanes:
     async def _run(self, lane: Lane, jobs: list[Job]) -> None:
         try:
             await self._one(lane, jobs)
+        except SqlError as error:
+            _log.error("the queue cannot be used", extra={"f": {"error": str(error)}})
+            await asyncio.sleep(1)
+        except Exception:
+            _log.exception("a message could not be handled", extra={"f": {"id": to_text(jobs[0].envelope.id)}})
+            await self._set_apart(jobs)
+
+    async def _set_apart(self, jobs: list[Job]) -> None:
+        """A message that its handling fails at: once more after a while, then it waits for an administrator."""
+        last = f"{replies.FAULT.code} {replies.FAULT.status} {replies.FAULT.text}"
+        again = [Waiting(job.address, POISON if job.last == last else job.queue, last, max(job.tries + 1, POISON_TRIES))
+                 for job in jobs]
+        try:
+            await self._queue.settle(jobs[0].envelope.id, [], again)
         except SqlError as error:
             _log.error("the queue cannot be used", extra={"f": {"error": str(error)}})
             await asyncio.sleep(1)

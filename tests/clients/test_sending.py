@@ -7,6 +7,7 @@ import smtplib
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +139,23 @@ def test_transport_dies_while_it_sends_and_nothing_is_lost(site: Site, outside: 
     assert set(subjects) == {f"Through {number}" for number in range(100)}
     assert len(subjects) <= 110, "only what was under way at a death may come twice"
     assert site.held(who) == [], "no report"
+
+
+def test_a_queue_is_suspended_looked_into_and_resumed(site: Site, outside: Outside, tmp_path: Path) -> None:
+    who, before = site.account("writer"), len(outside.arrived_now())
+    site.atoll("queue", "suspend", "outside.example")
+    send(site, who, letter("Held", "friend@outside.example", sender=who.address), ["friend@outside.example"])
+    assert queued(site)["outside.example"]["state"] == "suspended"
+    site.atoll("role", "restart", "transport")
+    site.atoll("queue", "retry")
+    assert queued(site)["outside.example"]["state"] == "suspended", "a restart and a retry change nothing"
+    waiting = json.loads(site.atoll("queue", "show", "outside.example", "--json"))["messages"][0]
+    site.atoll("queue", "export", waiting["id"], str(tmp_path / "held.eml"))
+    assert b"\r\nSubject: Held\r\n" in (tmp_path / "held.eml").read_bytes()
+    time.sleep(0.5)
+    assert len(outside.arrived_now()) == before
+    site.atoll("queue", "resume", "outside.example")
+    assert outside.arrived(before + 1)[-1]["Subject"] == "Held"
 
 
 def until(holds: Callable[[], bool], seconds: float = 20) -> None:

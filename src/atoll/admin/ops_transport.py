@@ -48,6 +48,27 @@ class QueueAct(msgspec.Struct):
     notify: bool = False
 
 
+class QueueStop(msgspec.Struct):
+    """stop: try nothing there until it is resumed."""
+
+    queue: str
+    stop: bool = True
+
+
+class PieceOf(msgspec.Struct):
+    """Octets of a message from `offset` on."""
+
+    id: str
+    offset: int = 0
+
+
+class Piece(msgspec.Struct):
+    """total: octets of the whole."""
+
+    data: bytes
+    total: int
+
+
 class TraceFilter(msgspec.Struct):
     id: str = ""
     sender: str = ""

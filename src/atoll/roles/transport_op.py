@@ -22,6 +22,8 @@ from atoll.transport.queue import Job, Length, Queue
 from atoll.transport.tracking import search
 
 MESSAGES_AT_ONCE = 1000
+PIECE = 4 << 20
+"""Octets of a message in one answer."""
 
 
 class TransportOp:
@@ -40,6 +42,8 @@ class TransportOp:
             "queue.show": (ops.QueueName, self._show),
             "queue.retry": (ops.QueueAct, self._retry),
             "queue.remove": (ops.QueueAct, self._remove),
+            "queue.suspend": (ops.QueueStop, self._suspend),
+            "queue.export": (ops.PieceOf, self._export),
             "message.trace": (ops.TraceFilter, self._trace),
             "session.list": (ops.SessionFilter, self._sessions),
             "session.end": (ops.SessionEnd, self._end),
@@ -87,6 +91,16 @@ class TransportOp:
         if message and not count:
             raise RpcError("not_found", "no such message waits here")
         return ops.Count(count)
+
+    async def _suspend(self, _: Call, params: ops.QueueStop) -> Empty:
+        await self._lanes.suspend(params.queue, stop=params.stop)
+        return Empty()
+
+    async def _export(self, _: Call, params: ops.PieceOf) -> ops.Piece:
+        content = self._queue.content(_id(params.id))
+        if content is None:
+            raise RpcError("not_found", "no such message waits here")
+        return ops.Piece(content[params.offset : params.offset + PIECE], len(content))
 
     async def _trace(self, _: Call, params: ops.TraceFilter) -> ops.Trace:
         events = await asyncio.to_thread(

@@ -1,11 +1,14 @@
-"""atoll queue list | show | retry | remove."""
+"""atoll queue list | show | retry | suspend | resume | export | remove."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import click
 
 from atoll.admin import ops
-from atoll.admin.cli.client import ask, common, done, emit, size_text, sure, table, time_text
+from atoll.admin.cli.client import ask, common, done, emit, fail, size_text, sure, table, time_text
 from atoll.runtime.rpc import Empty
 
 
@@ -53,6 +56,53 @@ def retry(id_: str, queue: str) -> None:
     """
     count = ask("queue.retry", ops.QueueAct(id_, queue), ops.Count)
     done(f"{count.count} being tried", count)
+
+
+@command.command()
+@click.argument("queue")
+@common
+def suspend(queue: str) -> None:
+    """Try nothing of a queue until it is resumed.
+
+    New mail for it is still taken in. What is under way is finished.
+
+    Example: atoll queue suspend outside.example
+    """
+    done(f"{queue} is suspended", ask("queue.suspend", ops.QueueStop(queue), Empty))
+
+
+@command.command()
+@click.argument("queue")
+@common
+def resume(queue: str) -> None:
+    """Go on with a queue that was suspended.
+
+    Example: atoll queue resume outside.example
+    """
+    done(f"{queue} goes on", ask("queue.suspend", ops.QueueStop(queue, stop=False), Empty))
+
+
+@command.command()
+@click.argument("id_", metavar="ID")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@common
+def export(id_: str, file: Path) -> None:
+    """Write a message that waits to a file, as it is.
+
+    Example: atoll queue export 5f2c… message.eml
+    """
+    content = bytearray()
+    while True:
+        piece = ask("queue.export", ops.PieceOf(id_, len(content)), ops.Piece)
+        content += piece.data
+        if len(content) >= piece.total or not piece.data:
+            break
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+            out.write(content)
+    except OSError as error:
+        fail(f"{file}: {error.strerror}", "refused")
+    done(f"{len(content)} octets in {file}", ops.Count(len(content)))
 
 
 @command.command()

@@ -128,6 +128,28 @@ def test_quotas_and_settings(alice: Island) -> None:
     assert alice.json("setting", "get", "quota-receive")["settings"][0]["value"] is None
 
 
+def test_groups(alice: Island) -> None:
+    assert alice.run("group", "create", "team@example.test", "--display", "The team", "--member", "ALICE@example.test",
+                     "--owner", "alice@example.test").exit_code == 0
+    assert alice.run("group", "create", "alice@example.test").exit_code == 1  # taken
+    assert alice.run("group", "create", "team@other.test").exit_code == 3  # no such domain
+    assert alice.json("group", "add", "team@example.test", "bob@example.test", "friend@far.example",
+                      "alice@example.test") == {"count": 2}
+    assert alice.run("group", "add", "team@example.test", "no address").exit_code == 1
+    assert alice.json("group", "add", "team@example.test", "bob@example.test", "--role", "sender") == {"count": 1}
+    assert alice.run("group", "change", "team@example.test", "--who", "listed").exit_code == 0
+    assert alice.json("group", "show", "Team@example.test") == {
+        "address": "team@example.test", "display": "The team", "who": "listed",
+        "members": ["alice@example.test", "bob@example.test", "friend@far.example"],
+        "owners": ["alice@example.test"], "senders": ["bob@example.test"]}
+    assert alice.json("group", "drop", "team@example.test", "friend@far.example", "x@y.example") == {"count": 1}
+    assert [row["address"] for row in alice.json("group", "list")["groups"]] == ["team@example.test"]
+    assert alice.json("group", "list", "--domain", "other.test")["groups"] == []
+    assert alice.run("group", "remove", "team@example.test", "--yes").exit_code == 0
+    assert alice.run("group", "show", "team@example.test").exit_code == 3
+    assert alice.run("mailbox", "create", "team@example.test").exit_code == 0  # the name is free
+
+
 def test_relayed_operations_reach_the_role_that_has_the_database(alice: Island) -> None:
     assert alice.run("database", "mount", "db2").exit_code == 0
     assert alice.run("database", "mount", "db9").exit_code == 3

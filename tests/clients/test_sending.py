@@ -100,6 +100,21 @@ def test_strangers_cannot_use_the_island_to_send(site: Site, outside: Outside) -
     assert (code, words.split()[0]) == (550, b"5.7.1")
 
 
+def test_a_group_reaches_its_members_here_and_elsewhere(site: Site, outside: Outside) -> None:
+    who, other, before = site.account("writer"), site.account("member"), len(outside.arrived_now())
+    site.atoll("group", "create", "team@example.test", "--member", other.address, "--member", "friend@outside.example",
+               "--member", "nobody@outside.example")
+    with smtplib.SMTP("localhost", site.ports["smtp"], timeout=30) as stranger, \
+            pytest.raises(smtplib.SMTPDataError, match=r"5\.7\.1 You may not send to this group"):
+        stranger.send_message(letter("Strange", "team@example.test"), "a@stranger.example", ["team@example.test"])
+    send(site, who, letter("To all", "team@example.test", sender=who.address), ["team@example.test"])
+    assert outside.arrived(before + 1)[-1]["Subject"] == "To all"
+    until(lambda: [one.subject for one in site.held(other)] == ["To all"])
+    said = report(site, who)
+    assert "Original-Recipient: rfc822;team@example.test\r\nFinal-Recipient: rfc822; nobody@outside.example" in said
+    assert "Final-Recipient: rfc822; friend" not in said
+
+
 def queued(site: Site) -> dict[str, Any]:
     return {row["queue"]: row for row in json.loads(site.atoll("queue", "list", "--json"))["queues"]}
 

@@ -133,14 +133,15 @@ def test_delivery_key_tells_mailboxes_and_details_apart():
     (("SUCCESS",), 250, True), ((), 250, False), (("FAILURE",), 250, False)])
 def test_whose_outcome_is_told(notify, code, wanted):
     one = Envelope(NetworkMessageId(b"1" * 16), ALICE, (Recipient(BOB, notify),), 0)
-    assert bool(dsn.told(one, {BOB: Reply(code, "", "x")}, [BOB])) == wanted
+    assert bool(dsn.told(one, {BOB: Reply(code, "", "x")}, [BOB], {})) == wanted
     nobody = Envelope(NetworkMessageId(b"1" * 16), "", (Recipient(BOB, notify),), 0)
-    assert dsn.told(nobody, {BOB: Reply(code, "", "x")}, [BOB]) == []
+    assert dsn.told(nobody, {BOB: Reply(code, "", "x")}, [BOB], {}) == []
 
 
 def test_a_report_with_addresses_beyond_ascii():
     one = Envelope(NetworkMessageId(b"1" * 16), "grüße@example.test", (Recipient("ö@example.test"),), 0, utf8=True)
-    (outcome,) = dsn.told(one, {"ö@example.test": Reply(550, "5.1.1", "No such recipient here")}, ["ö@example.test"])
+    mail = Reply(550, "5.1.1", "No such recipient here")
+    (outcome,) = dsn.told(one, {"ö@example.test": mail}, ["ö@example.test"], {})
     head, octets = dsn.report(one, [outcome], "Subject: ü\r\n\r\n".encode(), host="mail.example.test", now_ms=0)
     assert head.utf8
     assert "Final-Recipient: utf-8; ö@example.test\r\n".encode() in octets

@@ -14,6 +14,15 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from atoll.admin.ops_groups import (
+    GroupChange,
+    GroupCreate,
+    GroupFilter,
+    GroupMembers,
+    GroupName,
+    GroupRow,
+    GroupRows,
+)
 from atoll.admin.ops_mailbox import (
     MailboxAddress,
     MailboxChange,
@@ -57,9 +66,17 @@ from atoll.admin.ops_transport import (
     TraceFilter,
     TraceRow,
 )
+from atoll.directory.client.model import Role, Who
 from atoll.runtime.rpc import Empty
 
 __all__ = [
+    "GroupChange",
+    "GroupCreate",
+    "GroupFilter",
+    "GroupMembers",
+    "GroupName",
+    "GroupRow",
+    "GroupRows",
     "MailboxAddress",
     "MailboxChange",
     "MailboxCreate",
@@ -94,6 +111,7 @@ __all__ = [
     "RemovedMailbox",
     "RemovedRow",
     "RemovedRows",
+    "Role",
     "RoleRestart",
     "RoleRow",
     "Roles",
@@ -101,6 +119,7 @@ __all__ = [
     "TraceFilter",
     "TraceRow",
     "Usage",
+    "Who",
 ]
 
 
@@ -403,6 +422,13 @@ OPS: dict[str, Op] = {
     "alias.create": Op(AliasCreate, Empty),
     "alias.list": Op(AliasFilter, Aliases),
     "alias.remove": Op(AliasName, Empty),
+    "group.create": Op(GroupCreate, Empty),
+    "group.list": Op(GroupFilter, GroupRows),
+    "group.show": Op(GroupName, GroupRow),
+    "group.change": Op(GroupChange, Empty),
+    "group.remove": Op(GroupName, Empty),
+    "group.add": Op(GroupMembers, Count),
+    "group.drop": Op(GroupMembers, Count),
     "app-password.create": Op(AppPasswordCreate, AppPasswordCreated),
     "app-password.list": Op(MailboxAddress, AppPasswords),
     "app-password.remove": Op(AppPasswordRemove, Empty),

@@ -21,8 +21,9 @@ from atoll.admin.listing import REACHED, Listing
 from atoll.admin.relay import Relay
 from atoll.base import audit as audit_log
 from atoll.base.ids import from_text, to_text
-from atoll.directory.client.model import MAX_PASSWORD, ClientFacts, Quota
+from atoll.directory.client.model import MAX_PASSWORD, ClientFacts, GroupInfo, Quota
 from atoll.directory.server.auth import hashes
+from atoll.directory.server.groups import name_of
 from atoll.directory.server.parts import Parts
 from atoll.directory.server.register import secret
 from atoll.directory.server.removal import Removed
@@ -44,6 +45,7 @@ class AdminService:
         self._relay = relay
         self._register = parts.register
         self._removed = Removed(parts.database)
+        self._groups = parts.recipients.groups
         self._keep_days = keep_days
         self._listing = Listing(parts.database, parts.recipients, parts.sessions)
         self._audit = parts.audit
@@ -59,6 +61,9 @@ class AdminService:
             "mailbox.restore": self.mailbox_restore, "mailbox.purge": self.mailbox_purge,
             "mailbox.password": self.mailbox_password,
             "alias.create": self.alias_create, "alias.list": self.alias_list, "alias.remove": self.alias_remove,
+            "group.create": self.group_create, "group.list": self.group_list, "group.show": self.group_show,
+            "group.change": self.group_change, "group.remove": self.group_remove,
+            "group.add": self.group_add, "group.drop": self.group_drop,
             "app-password.create": self.app_password_create, "app-password.list": self.app_password_list,
             "app-password.remove": self.app_password_remove,
             "quota.show": self.quota_show, "quota.list": self.quota_list, "quota.set": self.quota_set,
@@ -99,7 +104,7 @@ class AdminService:
 
         return audited
 
-    # -- domains, aliases, settings -----------------------------------------------------------------------------
+    # -- domains, aliases --------------------------------------------------------------------------------------
     async def domain_create(self, call: Call, ask: ops.DomainName) -> None:
         await self._register.create_domain(ask.name)
 
@@ -124,6 +129,32 @@ class AdminService:
     async def alias_remove(self, call: Call, ask: ops.AliasName) -> None:
         await self._register.remove_alias(ask.alias)
 
+    # -- groups -------------------------------------------------------------------------------------------------
+    async def group_create(self, call: Call, ask: ops.GroupCreate) -> None:
+        await self._groups.create(ask.address, ask.display, ask.who, ask.members, ask.owners)
+
+    async def group_list(self, call: Call, ask: ops.GroupFilter) -> ops.GroupRows:
+        return ops.GroupRows([_group(one) for one in self._groups.all(ask.domain)])
+
+    async def group_show(self, call: Call, ask: ops.GroupName) -> ops.GroupRow:
+        found = self._groups.by_name(name_of(ask.address))
+        if found is None:
+            raise RpcError("not_found", f"no such group: {ask.address}")
+        return _group(found)
+
+    async def group_change(self, call: Call, ask: ops.GroupChange) -> None:
+        await self._groups.change(ask.address, display=ask.display, who=ask.who)
+
+    async def group_remove(self, call: Call, ask: ops.GroupName) -> None:
+        await self._groups.remove(ask.address)
+
+    async def group_add(self, call: Call, ask: ops.GroupMembers) -> ops.Count:
+        return ops.Count(await self._groups.add(ask.address, ask.role, ask.others))
+
+    async def group_drop(self, call: Call, ask: ops.GroupMembers) -> ops.Count:
+        return ops.Count(await self._groups.drop(ask.address, ask.role, ask.others))
+
+    # -- settings -----------------------------------------------------------------------------------------------
     async def setting_get(self, call: Call, ask: ops.SettingName) -> ops.Settings:
         return ops.Settings(self._listing.settings(ask.name))
 
@@ -355,3 +386,7 @@ def _fact(value: Any) -> str:
 def admits(uid: int) -> bool:
     """Who may administer: root and the user the island runs as."""
     return uid in (0, os.getuid())
+
+
+def _group(one: GroupInfo) -> ops.GroupRow:
+    return ops.GroupRow(one.address, one.display, one.who, list(one.members), list(one.owners), list(one.senders))

@@ -37,14 +37,20 @@ class Outcome:
         return "delivered" if self.reply.code == 250 else "failed"
 
 
-def told(envelope: Envelope, outcomes: Mapping[str, Reply], addresses: Sequence[str]) -> list[Outcome]:
-    """Of these recipients, those whose outcome the sender wants to hear of [RFC 3461 §4.1]."""
+def told(envelope: Envelope, outcomes: Mapping[str, Reply], addresses: Sequence[str],
+         origins: Mapping[str, str]) -> list[Outcome]:
+    """Of these recipients, those whose outcome the sender wants to hear of [RFC 3461 §4.1].
+
+    origins: an address that a group stands for -> the one that the sender wrote, whose wishes hold for it.
+    """
     if not envelope.sender:
         return []
     by_address = {one.address: one for one in envelope.recipients}
     found = []
     for address in addresses:
-        one = Outcome(by_address[address], outcomes[address])
+        origin = by_address[origins.get(address, address)]
+        one = Outcome(origin if address == origin.address else
+                      Recipient(address, origin.notify, origin.orcpt or f"rfc822;{origin.address}"), outcomes[address])
         wish = one.recipient.notify
         if ("SUCCESS" in wish) if one.action == "delivered" else (not wish or _WISHES[one.action] in wish):
             found.append(one)

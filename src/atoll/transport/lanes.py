@@ -258,7 +258,8 @@ class Lanes:
         if content is None:  # removed meanwhile
             return
         answer: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        self._pipeline.attempt(Attempt(envelope, content, answer.set_result, kept=True), [job.address for job in jobs])
+        self._pipeline.attempt(Attempt(envelope, content, answer.set_result, kept=True),
+                               [(job.address, job.origin or job.address) for job in jobs])
         attempt = await answer
         if attempt.down is not None:
             await self._not_reached(lane, attempt.down)
@@ -288,7 +289,7 @@ class Lanes:
             self._tracking.event("DEFER", envelope, job.address, waiting.last)
         over = [job.address for job in jobs if not attempt.outcomes[job.address].temporary]
         await self._queue.settle(envelope.id, over, again, await self._pipeline.notice(
-            envelope, attempt.outcomes, [*over, *late], attempt.content))
+            envelope, attempt.outcomes, [*over, *late], attempt.content, attempt.origins))
 
     def _before(self, age_ms: int) -> int:
         """What came before this time (ms) is of that age.
@@ -334,7 +335,7 @@ class Lanes:
                         self._tracking.event("FAIL", envelope, address, f"{reply.code} {reply.status} {reply.text}")
                     content = self._queue.content(envelope.id) or b""
                     await self._queue.settle(envelope.id, addresses, [], await self._pipeline.notice(
-                        envelope, outcomes, addresses, content))
+                        envelope, outcomes, addresses, content, origins(group)))
 
     async def _late(self, lane: Lane, reply: Reply, received: int) -> None:
         """Tell the senders of what has waited for long, once."""
@@ -344,11 +345,16 @@ class Lanes:
                 content = self._queue.content(envelope.id) or b""
                 again = [Waiting(job.address, job.queue, job.last, job.tries, job.priority, True) for job in group]
                 await self._queue.settle(envelope.id, [], again, await self._pipeline.notice(
-                    envelope, dict.fromkeys(addresses, reply), addresses, content))
+                    envelope, dict.fromkeys(addresses, reply), addresses, content, origins(group)))
 
 
 def _too_long(why: str) -> Reply:
     return Reply(554, "5.4.7", f"Tried for too long, at last: {why}")
+
+
+def origins(jobs: list[Job]) -> dict[str, str]:
+    """Address -> the group that it stands for, of those that a sender did not write himself."""
+    return {job.address: job.origin for job in jobs if job.origin}
 
 
 def keys(jobs: list[Job]) -> set[tuple[bytes, str]]:
@@ -377,6 +383,6 @@ async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: b
     if notify:
         refused = Reply(554, "5.7.0", "Removed by the administrator")
         content = queue.content(envelope.id) or b""
-        notice = await pipeline.notice(envelope, dict.fromkeys(addresses, refused), addresses, content)
+        notice = await pipeline.notice(envelope, dict.fromkeys(addresses, refused), addresses, content, origins(jobs))
     await queue.settle(envelope.id, addresses, [], notice)
     pipeline.removed(envelope, addresses)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from atoll.runtime.metrics import Metrics
 from atoll.runtime.rpc import RpcError
 from atoll.sql import SqlError
 from atoll.transport import dsn
+from atoll.transport.categorize import Known, Plan, categorize
 from atoll.transport.completion import completed
 from atoll.transport.envelope import Envelope, LmtpFacts, Recipient, Target, delivery_key
 from atoll.transport.loops import is_loop
@@ -72,7 +73,8 @@ class Attempt:
     kept: the message is in the queue. Only then is it sent to other servers, who take their time.
     """
 
-    __slots__ = ("content", "done", "down", "envelope", "hops", "kept", "leaving", "outcomes", "pending")
+    __slots__ = ("content", "done", "down", "envelope", "hops", "kept", "leaving",
+                 "origins", "outcomes", "pending")
 
     def __init__(self, envelope: Envelope, content: bytes, done: Callable[[Attempt], None], *,
                  kept: bool = False) -> None:
@@ -80,12 +82,20 @@ class Attempt:
         self.content = content
         self.done = done
         self.kept = kept
+        self.origins: dict[str, str] = {}
+        """An address that a group stands for -> the one that the sender wrote."""
         self.leaving: dict[str, list[str]] = {}
         self.down: Reply | None = None
         """A next hop was not reached; the outcome of its recipients is this very reply."""
         self.outcomes: Outcomes = {}
         self.hops: dict[str, str] = {}
         self.pending = 0
+
+    def recipient(self, address: str) -> Recipient:
+        """An address with what the sender asked for the one that it stands for."""
+        origin = self.origins.get(address, address)
+        one = next(one for one in self.envelope.recipients if one.address == origin)
+        return one if origin == address else Recipient(address, one.notify, one.orcpt or f"rfc822;{origin}")
 
     def later(self) -> list[str]:
         """Addresses that are to be tried again."""
@@ -98,7 +108,8 @@ class Attempt:
     def waiting(self, address: str, tries: int) -> Waiting:
         """The address as it waits in the queue."""
         reply = self.outcomes[address]
-        return Waiting(address, self.hops.get(address, UNRESOLVED), f"{reply.code} {reply.status} {reply.text}", tries)
+        return Waiting(address, self.hops.get(address, UNRESOLVED), f"{reply.code} {reply.status} {reply.text}", tries,
+                       origin=self.origins.get(address, ""))
 
 
 class Pipeline:
@@ -130,7 +141,7 @@ class Pipeline:
             self._refuse(envelope, replies.LOOP, done)
         else:
             self.attempt(Attempt(envelope, content, lambda attempt: self._attempted(attempt, done)),
-                         [one.address for one in envelope.recipients])
+                         [(one.address, one.address) for one in envelope.recipients])
 
     def _refuse(self, envelope: Envelope, reply: Reply, done: Callable[[Reply], None]) -> None:
         self._tracking.event("REFUSE", envelope, "", f"{reply.code} {reply.status} {reply.text}")
@@ -158,7 +169,7 @@ class Pipeline:
     async def _keep(self, attempt: Attempt, done: Callable[[Reply], None]) -> None:
         """What is not in a mailbox is durable in the queue before the 250."""
         envelope, later = attempt.envelope, attempt.later()
-        notice = await self.notice(envelope, attempt.outcomes, attempt.over(), attempt.content)
+        notice = await self.notice(envelope, attempt.outcomes, attempt.over(), attempt.content, attempt.origins)
         try:
             if later or notice is not None:
                 await self._queue.put(envelope, attempt.content, [
@@ -185,62 +196,58 @@ class Pipeline:
 
     # -- categorize, route, deliver
 
-    def attempt(self, attempt: Attempt, addresses: Iterable[str]) -> None:
-        """Deliver to these recipients; attempt.done is called when each has its outcome."""
-        found: dict[str, RecipientInfo] = {}
-        unknown: list[str] = []
-        for address in addresses:
+    def attempt(self, attempt: Attempt, addresses: Iterable[tuple[str, str]]) -> None:
+        """Deliver to these recipients: (address, the one that the sender wrote). attempt.done is called when each has
+
+        its outcome.
+        """
+        wanted = list(addresses)
+        known = Known()
+        for address, _ in wanted:
             info = self._directory.cached_recipient(address)
-            if info is None:
-                unknown.append(address)
-            else:
-                found[address] = info
-        if unknown:
-            self._task(self._ask(attempt, unknown, found))
-        else:
-            self._route(attempt, found)
-
-    async def _ask(self, attempt: Attempt, unknown: list[str], found: dict[str, RecipientInfo]) -> None:
-        for address in unknown:
-            try:
-                info = await self._directory.recipient(address)
-                domain = "" if info is not None else await self._leaves_for(attempt.envelope, address)
-            except RpcError:
-                attempt.outcomes[address] = replies.TRY_LATER
-                continue
             if info is not None:
-                found[address] = info
-            elif domain and self._sender is not None:
-                attempt.leaving.setdefault(self._sender.hop_of(domain), []).append(address)
-            else:
-                attempt.outcomes[address] = replies.NO_MAILBOX
-                self._outcome(attempt, address)
-        self._route(attempt, found)
+                known.recipients[address] = info
+        plan = self._plan(attempt, wanted, known)
+        if plan.complete:
+            self._route(attempt, plan)
+        else:
+            self._task(self._ask(attempt, wanted, known, plan))
 
-    async def _leaves_for(self, envelope: Envelope, address: str) -> str:
-        """The foreign domain that this recipient is in, as the DNS writes it; "" if it may not or cannot leave."""
-        domain = address.rpartition("@")[2].lower()
-        if self._sender is None or not domain or not envelope.may_leave \
-                or await self._directory.is_local_domain(domain):
-            return ""
-        try:
-            return domain.encode("idna").decode("ascii")
-        except UnicodeError:
-            return ""
+    def _plan(self, attempt: Attempt, wanted: list[tuple[str, str]], known: Known) -> Plan:
+        return categorize(attempt.envelope, wanted, known, sends=self._sender is not None)
 
-    def _route(self, attempt: Attempt, found: dict[str, RecipientInfo]) -> None:
+    async def _ask(self, attempt: Attempt, wanted: list[tuple[str, str]], known: Known, plan: Plan) -> None:
+        while not plan.complete:
+            for address in plan.ask_recipients:
+                try:
+                    known.recipients[address] = await self._directory.recipient(address)
+                except RpcError:
+                    known.away.add(address)
+            for domain in plan.ask_domains:
+                try:
+                    known.local_domains[domain] = await self._directory.is_local_domain(domain)
+                except RpcError:
+                    known.away.add(domain)
+            plan = self._plan(attempt, wanted, known)
+        self._route(attempt, plan)
+
+    def _route(self, attempt: Attempt, plan: Plan) -> None:
         """One transaction for each mailbox process; one copy for each mailbox, by however many names it is meant."""
+        attempt.origins |= plan.origins
+        for address, reply in plan.over.items():
+            attempt.outcomes[address] = reply
+            if address in plan.expanded:
+                self._tracking.event("EXPAND", attempt.envelope, address, f"{plan.expanded[address]} members")
+            elif not reply.temporary and reply is not replies.EXPANDED:
+                self._outcome(attempt, address)
         groups: dict[str, dict[tuple[bytes, str], list[str]]] = {}
         copies: dict[tuple[bytes, str], RecipientInfo] = {}
-        for address, info in found.items():
+        for address, info in plan.deliver.items():
             attempt.hops[address] = info.backend
             copy = (info.mailbox, _as_written(info.detail, address) if info.detail else "")
             copies[copy] = info
             groups.setdefault(info.backend, {}).setdefault(copy, []).append(address)
-        for hop, addresses in attempt.leaving.items():
-            attempt.hops |= dict.fromkeys(addresses, hop)
-            if not attempt.kept:
-                attempt.outcomes |= dict.fromkeys(addresses, replies.TO_BE_SENT)
+        self._leave(attempt, plan)
         sending = attempt.leaving if attempt.kept else {}
         attempt.pending = len(groups) + len(sending)
         if not attempt.pending:
@@ -256,9 +263,19 @@ class Pipeline:
             self._mailboxes.deliver(backend, envelope.sender, targets, attempt.content,
                                     partial(self._delivered, attempt, list(group.values())))
 
+    def _leave(self, attempt: Attempt, plan: Plan) -> None:
+        """By next hop. Nobody is sent anything before it is in the queue."""
+        assert self._sender is not None or not plan.leave
+        for address, domain in plan.leave.items():
+            hop = self._sender.hop_of(domain) if self._sender is not None else domain
+            attempt.hops[address] = hop
+            attempt.leaving.setdefault(hop, []).append(address)
+            if not attempt.kept:
+                attempt.outcomes[address] = replies.TO_BE_SENT
+
     async def _send(self, attempt: Attempt, hop: str, addresses: list[str]) -> None:
         assert self._sender is not None
-        recipients = [one for one in attempt.envelope.recipients if one.address in addresses]
+        recipients = [attempt.recipient(address) for address in addresses]
         try:
             said = await self._sender.send(hop, attempt.envelope, recipients, attempt.content)
         except NotReached as error:
@@ -292,14 +309,14 @@ class Pipeline:
 
     # -- reports
 
-    async def notice(self, envelope: Envelope, outcomes: Outcomes, addresses: Sequence[str],
-                     content: bytes) -> Notice | None:
-        """A report to the sender of what became of these recipients, if he wants one and is one of us."""
-        told = dsn.told(envelope, outcomes, addresses)
+    async def notice(self, envelope: Envelope, outcomes: Outcomes, addresses: Sequence[str], content: bytes,
+                     origins: Mapping[str, str]) -> Notice | None:
+        """A report to the sender of what became of these recipients, if he wants one and can be told."""
+        told = dsn.told(envelope, outcomes, addresses, origins)
         if not told:
             return None
         try:
-            if await self._directory.recipient(envelope.sender) is None:
+            if self._sender is None and await self._directory.recipient(envelope.sender) is None:
                 return None
         except RpcError:
             pass  # the report waits in the queue until somebody knows

@@ -64,7 +64,8 @@ def leaves(queue: str) -> bool:
 class Waiting:
     """A recipient that has to wait: its next hop, what the last attempt said, attempts so far.
 
-    priority: 0 goes first, 1 is normal, 2 goes last. noticed: its sender has been told that it is late.
+    priority: 0 goes first, 1 is normal, 2 goes last. noticed: its sender has been told that it is late. origin: the
+    group that it stands for, as the sender wrote it; "": he wrote this address.
     """
 
     address: str
@@ -73,6 +74,7 @@ class Waiting:
     tries: int = 0
     priority: int = 1
     noticed: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Job:
     size: int
     priority: int
     noticed: int
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +236,10 @@ class Queue:
         self._written += len(content)
         now = self._clock.now_ms()
         for one in waiting:
-            tx.run("INSERT INTO job (id, address, queue, due, tries, last, priority, received, size)"
-                   " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            tx.run("INSERT INTO job (id, address, queue, due, tries, last, priority, received, size, origin)"
+                   " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                    (envelope.id, one.address, one.queue, self._due(now, one, dues), one.tries, one.last, one.priority,
-                    envelope.received, len(content)))
+                    envelope.received, len(content), one.origin))
 
     async def _submit(self, work: Callable[[Tx], int] | Callable[[Tx], None], dues: dict[str, int]) -> int:
         done = await asyncio.shield(self._writer.submit(work))
@@ -282,8 +285,8 @@ class Queue:
 
     def _jobs(self, where: str, values: Sequence[int | str | bytes], limit: int) -> list[Job]:
         rows = self._file.reader.all(
-            "SELECT m.envelope, j.address, j.queue, j.due, j.tries, j.last, j.size, j.priority, j.noticed"  # noqa: S608
-            f" FROM (SELECT * FROM job WHERE {where} ORDER BY due LIMIT ?) j"  # constants
+            "SELECT m.envelope, j.address, j.queue, j.due, j.tries, j.last, j.size, j.priority, j.noticed,"  # noqa: S608
+            f" j.origin FROM (SELECT * FROM job WHERE {where} ORDER BY due LIMIT ?) j"  # constants
             " JOIN message m ON m.id = j.id ORDER BY j.due, j.id", (*values, limit))
         return [Job(_decode(row[0]), *row[1:]) for row in rows]
 

@@ -20,6 +20,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "domain": ("domain", "Domains that this organization accepts mail for."),
     "mailbox": ("mailbox", "Mailboxes: people's and shared ones."),
     "alias": ("alias", "More addresses for a mailbox."),
+    "group": ("group", "Distribution groups: one address for many people."),
     "app-password": ("app_password", "Passwords for one program each, made by the server."),
     "quota": ("quota", "How much a mailbox may hold."),
     "session": ("session", "Who is signed in; sign them out."),

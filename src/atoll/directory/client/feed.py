@@ -16,7 +16,7 @@ import msgspec
 from atoll.base.clock import Clock, SystemClock
 from atoll.directory.client import wire
 from atoll.directory.client.cache import MISSING, Missing, ShortCache
-from atoll.directory.client.model import MAX_ADDRESS, Changed, RecipientInfo, Revocation
+from atoll.directory.client.model import MAX_ADDRESS, Addressee, Changed, RecipientInfo, Revocation
 from atoll.runtime.rpc import RpcClient, RpcError
 
 AWAY_SECONDS = 300.0
@@ -40,9 +40,9 @@ class Feed:
         self.rpc = rpc
         self.clock: Clock = clock or SystemClock()
         self._since = 0
-        self._recipients: ShortCache[str, RecipientInfo] = ShortCache(self.clock)
+        self._recipients: ShortCache[str, Addressee] = ShortCache(self.clock)
         self._domains: ShortCache[str, bool] = ShortCache(self.clock, size=1000)
-        self._asking: dict[str, asyncio.Future[RecipientInfo | None]] = {}
+        self._asking: dict[str, asyncio.Future[Addressee | None]] = {}
         self._generation = 0
         self._revoked: list[Callable[[Revocation], None]] = []
         self._changed: list[Callable[[Changed], None]] = []
@@ -126,7 +126,7 @@ class Feed:
         """Drop what a change makes stale."""
         self._generation += 1
         if change.kind == "mailbox":
-            self._recipients.drop(lambda info: info is None or info.mailbox == change.id)
+            self._recipients.drop(lambda info: not isinstance(info, RecipientInfo) or info.mailbox == change.id)
         else:
             self._recipients.clear()
             self._domains.clear()
@@ -138,7 +138,7 @@ class Feed:
             except Exception:
                 _log.exception("a revocation callback failed")
 
-    async def recipient(self, address: str) -> RecipientInfo | None:
+    async def recipient(self, address: str) -> Addressee | None:
         """Where mail for an address goes; None: no such recipient. RpcError("temporary"): the directory is away."""
         if not fits(address, MAX_ADDRESS):
             return None
@@ -148,7 +148,7 @@ class Feed:
         asking = self._asking.get(address)
         if asking is not None:
             return await asyncio.shield(asking)
-        future: asyncio.Future[RecipientInfo | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Addressee | None] = asyncio.get_running_loop().create_future()
         self._asking[address] = future
         generation = self._generation
         try:
@@ -159,12 +159,13 @@ class Feed:
             raise
         finally:
             del self._asking[address]
+        found = answer.info or answer.group
         if generation == self._generation:  # a change told meanwhile may be newer than this answer
-            self._recipients.put(address, answer.info)
-        future.set_result(answer.info)
-        return answer.info
+            self._recipients.put(address, found)
+        future.set_result(found)
+        return found
 
-    def cached_recipient(self, address: str) -> RecipientInfo | None:
+    def cached_recipient(self, address: str) -> Addressee | None:
         """The recipient if it is known now without asking: for the hot path of RCPT."""
         known = self._recipients.get(address)
         return None if isinstance(known, Missing) else known

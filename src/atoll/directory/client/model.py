@@ -102,6 +102,33 @@ class RecipientInfo(msgspec.Struct, frozen=True):
     display: str
 
 
+Who = Literal["anyone", "organization", "members", "listed"]
+"""Who may send to a group: everybody; people of ours who have signed in; of those its members and owners; of those
+the ones it lists."""
+Role = Literal["member", "owner", "sender"]
+
+
+class GroupInfo(msgspec.Struct, frozen=True):
+    """A distribution group. Members, owners and senders are addresses as the directory compares them."""
+
+    group: bytes
+    address: str
+    display: str
+    who: Who
+    members: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
+
+    @property
+    def backend(self) -> str:
+        """No one process has all of it."""
+        return ""
+
+
+Addressee = RecipientInfo | GroupInfo
+"""What an address of ours stands for."""
+
+
 class MailboxInfo(msgspec.Struct, frozen=True):
     """One mailbox. state: active, locked, arriving, moved or soft-deleted (ISLANDS 11.11)."""
 

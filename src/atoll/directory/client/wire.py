@@ -12,6 +12,7 @@ from atoll.directory.client.model import (
     ClientFacts,
     DatabaseInfo,
     Fate,
+    GroupInfo,
     MailboxInfo,
     Quota,
     QuotaStep,
@@ -48,7 +49,10 @@ class Address(msgspec.Struct):
 
 
 class Recipient(msgspec.Struct):
+    """At most one of the two."""
+
     info: RecipientInfo | None = None
+    group: GroupInfo | None = None
 
 
 class Domain(msgspec.Struct):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from atoll.directory.client.model import DatabaseInfo, MailboxInfo, Quota, RecipientInfo
+from atoll.directory.client.model import Addressee, DatabaseInfo, MailboxInfo, Quota, RecipientInfo
 from atoll.directory.server.database import Database, Row
+from atoll.directory.server.groups import Groups
 from atoll.directory.server.names import BadName, Name, address_of, domain_of, local_of, split_detail
 
 MAILBOX_COLUMNS = """m.id, m.person, m.kind, m.db, b.backend, b.island, b.owner_epoch, m.quota_warn, m.quota_send,
@@ -44,6 +45,7 @@ class Recipients:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.groups = Groups(database)
         self._default_quota: Quota | None = None
         database.on_committed.append(lambda events: self._forget())
 
@@ -100,7 +102,7 @@ class Recipients:
         found = [(row[0], self._quota(*row[1:])) for row in rows]
         return [(mailbox, quota) for mailbox, quota in found if quota != Quota()]
 
-    def recipient(self, address: str) -> RecipientInfo | None:
+    def recipient(self, address: str) -> Addressee | None:
         """Where mail for this address goes."""
         bare = address.casefold() == "postmaster"  # [RFC 5321 §4.5.1] also without a domain
         try:
@@ -111,6 +113,8 @@ class Recipients:
             return None
         detail = ""
         info = self.by_name(name)
+        if info is None and (group := self.groups.by_name(name)) is not None:
+            return group
         if info is None:
             base, detail = split_detail(name.local)
             if detail:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import structs
+
 from atoll.base.audit import AuditLog
 from atoll.base.clock import Clock
 from atoll.base.ids import to_text
 from atoll.directory.client import wire
-from atoll.directory.client.model import AuditEvent, Revocation, Sending
+from atoll.directory.client.model import AuditEvent, GroupInfo, Revocation, Sending
 from atoll.directory.server import removal
 from atoll.directory.server.auth.signin import PasswordSignIn
 from atoll.directory.server.database import Database, Event
@@ -153,7 +155,8 @@ class Service:
         return await self._sign_in.verdict(ask, call.peer.pid)
 
     async def recipient(self, call: Call, ask: wire.Address) -> wire.Recipient:
-        return wire.Recipient(self._recipients.recipient(ask.address))
+        found = self._recipients.recipient(ask.address)
+        return wire.Recipient(group=found) if isinstance(found, GroupInfo) else wire.Recipient(found)
 
     async def frontend_recipient(self, call: Call, ask: wire.Address) -> wire.Recipient:
         """A frontend may ask which addresses exist, as any SMTP client may; a flood of questions is an alarm."""
@@ -163,7 +166,10 @@ class Service:
         call.connection.state["asked"] += 1
         if call.connection.state["asked"] == MANY_QUESTIONS:
             self._audit.append("frontend.alarm", frontend=call.peer.pid, why=f"{MANY_QUESTIONS} recipients in a minute")
-        return await self.recipient(call, ask)
+        answer = await self.recipient(call, ask)
+        if answer.group is not None:  # who is in it is no frontend's business
+            answer.group = structs.replace(answer.group, members=(), owners=(), senders=())
+        return answer
 
     async def is_local_domain(self, call: Call, ask: wire.Domain) -> wire.YesNo:
         return wire.YesNo(self._recipients.is_local_domain(ask.domain))

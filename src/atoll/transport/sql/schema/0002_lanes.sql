@@ -1,10 +1,12 @@
 -- Each next hop has a queue of its own (transport.lanes): what is due there is found by its name, whatever waits elsewhere.
 -- received, size: of the message. priority: 0 goes first. noticed: 1 once the sender knows that it is late.
+-- origin: the group that the address stands for.
 
 ALTER TABLE job ADD COLUMN priority INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE job ADD COLUMN received BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN size BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE job ADD COLUMN noticed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE job ADD COLUMN origin TEXT NOT NULL DEFAULT '';
 UPDATE job SET received = (SELECT received FROM message m WHERE m.id = job.id),
     size = (SELECT size FROM message m WHERE m.id = job.id);
 DROP INDEX job_due;

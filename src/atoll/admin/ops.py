@@ -273,6 +273,16 @@ class CheckReport(msgspec.Struct):
     seconds: float
 
 
+class Rescanned(msgspec.Struct):
+    """Contents that could not be looked into: looked at again, read now, refused again, left (content role away)."""
+
+    database: str
+    looked: int
+    mended: int
+    refused: int
+    left: int
+
+
 class BackupMade(msgspec.Struct):
     """The server names the file, under the data directory."""
 
@@ -411,6 +421,7 @@ OPS: dict[str, Op] = {
     "database.mount": Op(DatabaseName, Empty, "mailbox"),
     "database.dismount": Op(DatabaseName, Empty, "mailbox"),
     "database.check": Op(DatabaseCheck, CheckReport, "mailbox"),
+    "database.rescan": Op(DatabaseName, Rescanned, "mailbox"),
     "database.backup": Op(DatabaseName, BackupMade, "mailbox"),
     "database.backups": Op(DatabaseName, Backups, "mailbox"),
     "database.restore": Op(DatabaseRestore, Restored, "mailbox"),

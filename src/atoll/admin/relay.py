@@ -20,7 +20,7 @@ T = TypeVar("T")
 QUICK_SECONDS = 4.0
 LONG_SECONDS = 6 * 3600.0
 LONG = frozenset({"database.check", "database.backup", "database.restore", "database.mount", "database.dismount",
-                  "mailbox.recover"})
+                  "database.rescan", "mailbox.recover"})
 
 
 class Relay:

@@ -64,7 +64,8 @@ class Operator:
             "mailbox.usage": self.usage, "mailbox.recoverable": self.recoverable, "mailbox.recover": self.recover,
             "session.list": self.session_list, "session.end": self.session_end,
             "database.list": self.database_list, "database.mount": self.mount, "database.dismount": self.dismount,
-            "database.check": self.check, "database.backup": self.backup, "database.backups": self.backups,
+            "database.check": self.check, "database.rescan": self.rescan,
+            "database.backup": self.backup, "database.backups": self.backups,
             "database.restore": self.restore}
         return {name: (ops.OPS[name].params, _told(handler)) for name, handler in does.items()}
 
@@ -156,6 +157,10 @@ class Operator:
         return ops.CheckReport(ask.database, report.checked,
                                [ops.Problem(one.kind, one.where, one.text, one.repaired) for one in report.problems],
                                time.monotonic() - started)
+
+    async def rescan(self, call: Call, ask: ops.DatabaseName) -> ops.Rescanned:
+        found = await self._store.rescan(ask.database).all()
+        return ops.Rescanned(ask.database, found.looked, found.mended, found.refused, found.left)
 
     async def backup(self, call: Call, ask: ops.DatabaseName) -> ops.BackupMade:
         started = time.monotonic()

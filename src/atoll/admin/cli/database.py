@@ -1,4 +1,4 @@
-"""atoll database list | mount | dismount | check | backup | backups | restore."""
+"""atoll database list | mount | dismount | check | rescan | backup | backups | restore."""
 
 from __future__ import annotations
 
@@ -86,6 +86,24 @@ def check(database: str, repair: bool) -> None:
     emit(report, text)
     if any(not row.repaired for row in report.problems):
         sys.exit(1)
+
+
+@command.command()
+@click.argument("database", type=DATABASE)
+@common
+def rescan(database: str) -> None:
+    """Look again at messages that could not be looked into. Exit code 4 when some are left: the content role is away.
+
+    After an upgrade this happens by itself, a few messages a minute. A message that can be read now is a new one to
+    clients (new UID), with its flags and dates.
+
+    Example: atoll database rescan db1
+    """
+    found = ask("database.rescan", ops.DatabaseName(database), ops.Rescanned)
+    emit(found, lambda: facts((("looked at", found.looked), ("read now", found.mended),
+                               ("refused again", found.refused), ("left", found.left))))
+    if found.left:
+        sys.exit(4)
 
 
 @command.command()

@@ -35,6 +35,8 @@ class SearchText:
     cc: str
     bcc: str
     body: str
+    opaque: bool = False
+    """It was not looked into: `body` is missing (atoll.content)."""
 
 
 def search_text(data: bytes, limits: ScanLimits = DEFAULT) -> SearchText:

@@ -23,6 +23,7 @@ from atoll.mailbox import blobs
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError, unavailable
 from atoll.mailbox.model import Notice
+from atoll.mailbox.opaque import TEXT, marked
 from atoll.mailbox.search.index import Document, SearchIndex, blob_of, docid, folded
 from atoll.sql import SqlError
 
@@ -207,8 +208,10 @@ class SearchFeed:
         blob = blob_of(number)
         try:
             if size > LARGE:
-                data = await self._read_large(blob, size)
+                data = await self.read(blob, size)
                 text = await self._scanner.text(data)
+                if text.opaque:
+                    await self._database.submit(marked(blob, TEXT))
                 return await asyncio.get_running_loop().run_in_executor(self._database.helper, document, number, data,
                                                                         text)
             kept = self._database.recent.take(blob)
@@ -219,7 +222,15 @@ class SearchFeed:
             log.warning("not indexed", extra={"f": {"blob": blob, "error": error.detail}})
             return Document(number, None, None, None, None, None, "", "")
 
-    async def _read_large(self, blob: int, size: int) -> bytes:
+    async def replace(self, blob: int, data: bytes, text: SearchText) -> None:
+        """Another document for a content, in every mailbox that has it."""
+        numbers = [docid(mid, blob) for (mid,) in self._database.reader.all(
+            "SELECT DISTINCT mid FROM item WHERE blob = ? ORDER BY mid", (blob,))]
+        async with self._lock:  # a round that is under way may be about to write the one of before
+            await self.call(lambda: self.index.replace([document(number, data, text) for number in numbers], blob))
+
+    async def read(self, blob: int, size: int) -> bytes:
+        """A large content, a piece at a time. UNAVAILABLE."""
         out = bytearray()
         while len(out) < size:
             piece = self._database.slices.read(blob, len(out), blobs.CHUNK)

@@ -138,7 +138,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration of a file (which may be absent) and the environment."""
-    text = path.read_text("utf-8") if path.exists() else ""
+    try:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        text = ""
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
     return parse(text, environ, name=str(path))
 
 
@@ -150,13 +157,18 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
         raise ConfigError(f"{name}: {error}") from None
     if "demo" in table:
         raise ConfigError(f"{name}: unknown key `demo`")
+    variables = {}
     for key, value in environ.items():
         if key.startswith("ATOLL_") and "__" in key:
             section, _, leaf = key[6:].lower().partition("__")
             table.setdefault(section, {})[leaf] = _typed(value)
+            variables[f"{section}.{leaf}"] = key
     try:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        if where.rstrip("`") in variables:
+            raise ConfigError(f"{variables[where.rstrip('`')]}: {what}") from None
         raise ConfigError(f"{name}: {_explain(str(error), text)}") from None
     for database in config.databases:
         if database.process > config.processes.mailboxes:

@@ -317,8 +317,11 @@ class DatabaseRestore(msgspec.Struct):
 
 
 class Restored(msgspec.Struct):
+    """into: a folder, or the database; kept: the file with what was in the database before."""
+
     items: int
     into: str
+    kept: str = ""
 
 
 # -- health, audit, tokens -------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Relay:
             return await client.call(op, params, result, within=LONG_SECONDS if op in LONG else None)
         except RpcError as error:
             if error.code == "temporary":
-                raise RpcError("temporary", f"{role} does not answer: {error.text}") from None
+                raise RpcError("temporary", f"{role}: {error.text}") from None
             raise
 
     async def ask_all(self, roles: list[str], op: str, params: msgspec.Struct,

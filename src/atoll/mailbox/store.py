@@ -190,6 +190,10 @@ class Store:
         """Names of the databases that were mounted here since the start."""
         return sorted(self._paths)
 
+    def is_dismounted(self, name: str) -> bool:
+        """Closed by an administrator: nobody but he opens it again."""
+        return name in self._dismounted
+
     def database(self, name: str) -> MailboxDatabase:
         """A mounted database; UNAVAILABLE."""
         database = self._mounted.get(name)

@@ -94,7 +94,7 @@ async def main(ctx: RoleContext) -> None:
     await imap.serve(ctx.listeners["mbox-imap"])
     await pop3.serve(ctx.listeners["pop"])
     await lmtp.serve(ctx.listeners["lmtp"])
-    operator = Operator(store, engine, backend, ctx.name, folder, {"imap": imap, "pop3": pop3}, scanner)
+    operator = Operator(store, engine, backend, ctx.name, folder, {"imap": imap, "pop3": pop3}, scanner, ctx.health)
     op = RpcServer(operator.handlers(), lambda peer: ctx.is_role(peer.pid, "directory"))
     listening = await op.serve(ctx.listeners["op"])
     for at in ctx.config.databases:

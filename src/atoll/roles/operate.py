@@ -24,6 +24,7 @@ from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import Claims
 from atoll.mailbox.access import Access
 from atoll.mailbox.backup import Archive, backup, bring_back, rebuild_database, restore_database
+from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError
 from atoll.mailbox.integrity import check
 from atoll.mailbox.model import Content, Deleted
@@ -49,7 +50,9 @@ class Operator:
     """Serves the op socket of one mailbox process."""
 
     def __init__(self, store: Store, engine: Engine, backend: Backend, name: str, folder: Path,
-                 servers: dict[str, Sessions], scanner: Scanner) -> None:
+                 servers: dict[str, Sessions], scanner: Scanner,
+                 health: Callable[[str, str, str], None] = lambda name, state, detail: None) -> None:
+        """health: told (name, state, detail) of databases that are opened and closed."""
         self._store = store
         self._scanner = scanner
         self._engine = engine
@@ -57,6 +60,7 @@ class Operator:
         self._name = name
         self._folder = folder
         self._servers = servers
+        self._health = health
 
     def handlers(self) -> dict[str, Handler]:
         """For RpcServer."""
@@ -72,7 +76,7 @@ class Operator:
     async def _info(self, address: str) -> MailboxInfo:
         info = await self._backend.mailbox_of(address)
         if info is None:
-            raise RpcError("not_found", "no such mailbox")
+            raise RpcError("not_found", f"no such mailbox: {address}")
         return info
 
     async def _open(self, address: str) -> Access:
@@ -86,8 +90,8 @@ class Operator:
 
     async def recoverable(self, call: Call, ask: ops.RecoverableFilter) -> ops.Recoverables:
         access = await self._open(ask.address)
-        return ops.Recoverables([ops.RecoverableRow(str(one.id), one.subject, "", one.from_path, one.deleted, one.size)
-                                 for one in _matching(access, ask.text)[:ask.limit]])
+        return ops.Recoverables([ops.RecoverableRow(str(one.id), one.subject, one.sender, one.from_path, one.deleted,
+                                                    one.size) for one in _matching(access, ask.text)[:ask.limit]])
 
     async def recover(self, call: Call, ask: ops.Recover) -> ops.Count:
         access = await self._open(ask.address)
@@ -97,8 +101,11 @@ class Operator:
                 target = access.folder(ask.into)
             except StoreError:
                 target = await access.create(ask.into)
-        wanted = [int(one) for one in ask.ids if one.isdigit()] or [one.id for one in _matching(access, ask.text)]
-        return ops.Count(len(await access.recover(wanted, target)))
+        there = {str(one.id): one.id for one in _matching(access, ask.text)}
+        missing = [one for one in ask.ids if one not in there]
+        if missing:  # all or nothing: a mistyped id must not stand for everything
+            raise RpcError("not_found", f"no such recoverable item: {missing[0][:64]}")
+        return ops.Count(len(await access.recover([there[one] for one in ask.ids] or list(there.values()), target)))
 
     # -- sessions -----------------------------------------------------------------------------------------------
     async def session_list(self, call: Call, ask: ops.SessionFilter) -> ops.Sessions:
@@ -137,18 +144,25 @@ class Operator:
 
     async def mount(self, call: Call, ask: ops.DatabaseName) -> Empty:
         await self._store.mount(ask.database, self._store.path_of(ask.database))
+        self._health(f"database {ask.database}", "ok", "")
         return Empty()
 
     async def dismount(self, call: Call, ask: ops.DatabaseName) -> Empty:
-        self._store.database(ask.database)
+        self._store.path_of(ask.database)
         await self._store.dismount(ask.database)
+        self._health(f"database {ask.database}", "warn", f"dismounted: {_opens(ask.database)}")
         return Empty()
+
+    def _database(self, name: str) -> MailboxDatabase:
+        if self._store.is_dismounted(name):
+            raise RpcError("refused", f"{name} is dismounted: {_opens(name)}")
+        return self._store.database(name)
 
     async def check(self, call: Call, ask: ops.DatabaseCheck) -> ops.CheckReport:
         started = time.monotonic()
         if ask.repair and ask.database not in self._store.mounted():  # perhaps because it is damaged
             await rebuild_database(self._store, self._engine, ask.database)
-        report = await check(self._store.database(ask.database), repair=ask.repair)
+        report = await check(self._database(ask.database), repair=ask.repair)
         if ask.repair and any(problem.kind == "page" for problem in report.problems):
             kept = await rebuild_database(self._store, self._engine, ask.database)
             log.warning("database rebuilt", extra={"f": {"database": ask.database, "damaged": kept.name}})
@@ -164,7 +178,7 @@ class Operator:
 
     async def backup(self, call: Call, ask: ops.DatabaseName) -> ops.BackupMade:
         started = time.monotonic()
-        database = self._store.database(ask.database)
+        database = self._database(ask.database)
         folder = self._folder / "backups"
         name = f"{ask.database}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(self._store.clock.now_ms() / 1000))}"
         await asyncio.to_thread(folder.mkdir, mode=0o700, exist_ok=True)
@@ -180,11 +194,14 @@ class Operator:
     async def restore(self, call: Call, ask: ops.DatabaseRestore) -> ops.Restored:
         known = await asyncio.to_thread(_listed, self._folder / "backups", ask.database)
         if ask.backup not in [one.backup for one in known]:
-            raise RpcError("not_found", "no such backup")
+            raise RpcError("not_found", f"no such backup: {ask.backup[:64]} (atoll database backups {ask.database})")
         source = self._folder / "backups" / f"{ask.backup}.sqlite"
         if not ask.mailbox:
             kept = await restore_database(self._store, self._engine, ask.database, source)
-            return ops.Restored(0, f"{ask.database} (what was there before: {kept.name})")
+            self._health(f"database {ask.database}", "ok", "")
+            return ops.Restored(0, ask.database, kept.name)
+        if (await self._info(ask.mailbox)).database != ask.database:
+            raise RpcError("not_found", f"{ask.mailbox} is not in {ask.database}")
         access = await self._open(ask.mailbox)
         into = f"Restored {ask.backup}"
         archive = Archive(self._engine, source)
@@ -193,6 +210,10 @@ class Operator:
         finally:
             archive.close()
         return ops.Restored(count, into)
+
+
+def _opens(name: str) -> str:
+    return f"atoll database mount {name} opens it"
 
 
 def _item(text: str) -> int:
@@ -205,7 +226,7 @@ def _item(text: str) -> int:
 
 def _matching(access: Access, text: str) -> list[Deleted]:
     wanted = text.casefold()
-    return [one for one in access.recoverable() if wanted in one.subject or wanted in one.from_path.casefold()]
+    return [one for one in access.recoverable() if wanted in one.subject.casefold() or wanted in one.sender.casefold()]
 
 
 def _listed(folder: Path, database: str) -> list[ops.BackupRow]:

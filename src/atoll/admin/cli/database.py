@@ -38,7 +38,7 @@ def list_() -> None:
     """
     found = ask("database.list", Empty(), ops.Databases)
     emit(found, lambda: table(("DATABASE", "ROLE", "STATE", "MAILBOXES", "SIZE"), [
-        (row.database, row.backend, row.state, row.mailboxes, size_text(row.size)) for row in found.databases]))
+        (row.database, row.backend, row.state, row.mailboxes, size_text(row.size or -1)) for row in found.databases]))
 
 
 @command.command()
@@ -155,4 +155,5 @@ def restore(database: str, backup_: str, mailbox: str, folder: str, item: str, y
     if not mailbox:
         sure(f"Replace the live database {database} by the backup?", yes)
     result = ask("database.restore", ops.DatabaseRestore(database, backup_, mailbox, folder, item), ops.Restored)
-    done(f"{result.items} items restored into {result.into}", result)
+    done(f"{result.items} items restored into {result.into}" if mailbox else
+         f"{database} is as it was in {backup_}; what was there before: {result.kept}", result)

@@ -369,6 +369,11 @@ class Register:
             raise RpcError("invalid", str(error)) from None
 
         def work(tx: Tx) -> None:
+            if stored and name == "postmaster":
+                find_mailbox(tx, _address(stored))
+            if stored and name == "default-domain" and tx.one(
+                    "SELECT 1 FROM domain WHERE name = ? AND deleted = 0", (stored,)) is None:
+                raise RpcError("not_found", f"no such domain: {stored}")
             row = tx.one("SELECT id FROM setting WHERE name = ? AND deleted = 0", (name,))
             entity = row[0] if row else new_id()
             number = tx.changed("setting", entity)

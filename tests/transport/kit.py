@@ -148,6 +148,7 @@ class PostOffice:
         self.clock = SystemClock()
         self.clients: list[Client] = []
         self.health: dict[str, str] = {}
+        self.poison: list[int] = []
         self.doubts: list[SqlError] = []
 
     async def start(self) -> None:
@@ -182,7 +183,8 @@ class PostOffice:
         loop = asyncio.get_running_loop()
         self.servers = [await loop.create_unix_server(self.relay, sock=bound(self.folder / "smtp.sock")),
                         await loop.create_unix_server(self.submit, sock=bound(self.folder / "submit.sock"))]
-        self.retries = asyncio.create_task(Retries(self.pipeline, self.queue, self.tracking, self.clock).run())
+        self.retries = asyncio.create_task(Retries(self.pipeline, self.queue, self.tracking, self.clock,
+                                                   self.poison.append).run())
 
     async def start_front(self) -> None:
         cert, key = certificate(self.folder)

@@ -281,9 +281,51 @@ async def test_a_message_that_ends_its_mailbox_process_waits_longer(office, monk
     await asyncio.sleep(1)
     (job,) = office.queue.waiting()
     assert job.tries == 5
-    assert job.last == "451 4.4.2 The connection was lost"
+    assert job.last == "451 4.4.2 The connection was lost over this message alone"
     assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
     assert len(await office.held("bob")) == 1
+
+
+async def test_those_beside_a_message_that_ends_its_mailbox_process_are_delivered_in_seconds(office, monkeypatch):
+    """Twenty are under way together, two of them end it (here: the connection that they share) each time."""
+    from atoll.protocols.lmtp import server as lmtp
+
+    office.queue.schedule = Schedule()  # the real one
+    shown = office.poison
+    real = lmtp.scan
+
+    def scan(data):
+        if b"poison" in data:
+            raise ValueError("as if the process died of it")
+        return real(data)
+
+    monkeypatch.setattr(lmtp, "scan", scan)
+    clients = [await office.connect() for _ in range(20)]
+    started = asyncio.get_running_loop().time()
+    said = await asyncio.gather(*[client.mail(b"Subject: %b\r\n\r\n" % (b"poison" if at in (3, 9) else b"good"), BOB)
+                                  for at, client in enumerate(clients)])
+    assert all(one.startswith(b"250 ") for one in said)
+    while len(await office.held("bob")) < 18:
+        assert asyncio.get_running_loop().time() < started + 5
+        await asyncio.sleep(0.05)
+    for _ in range(40):
+        if [job.tries for job in office.queue.waiting()] == [3, 3]:
+            break
+        await asyncio.sleep(0.05)
+    jobs = office.queue.waiting()
+    assert [(job.tries, job.last) for job in jobs] == [
+        (3, "451 4.4.2 The connection was lost over this message alone")] * 2
+    assert min(job.due for job in jobs) > office.clock.now_ms() + 50_000
+    assert shown == [1, 2] or shown == [2]
+    assert len(await office.held("bob")) == 18
+    assert (await clients[0].mail(PLAIN, BOB)).startswith(b"250 ")
+    assert len(await office.held("bob")) == 19
+    await office.queue.hurry()
+    monkeypatch.setattr(lmtp, "scan", real)
+    office.pipeline.queued.set()
+    await office.wait_empty()
+    assert len(await office.held("bob")) == 21
+    assert shown[-1] == 0
 
 
 async def test_a_checkpoint_that_fails_refuses_nothing(office, monkeypatch):

@@ -67,6 +67,10 @@ async def main(ctx: RoleContext) -> None:
                              process=ctx.instance, on_doubt=in_doubt)
     tracking = Tracking(folder / "tracking", ctx.clock, lambda state, detail: ctx.health("tracking", state, detail))
 
+    def poison(count: int) -> None:
+        ctx.health("poison", "warn" if count else "ok",
+                   f"{count} messages end their mailbox process: atoll queue show QUEUE" if count else "")
+
     def is_mailbox(peer: Peer) -> bool:
         # Until a role calls listen() itself, the supervisor is who listens (PROCESSES 3).
         return ctx.is_role(peer.pid, "mailbox") or peer.pid in (os.getppid(), os.getpid())
@@ -81,7 +85,7 @@ async def main(ctx: RoleContext) -> None:
     servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
                await serve_unix(submit, ctx.listeners["submit"]),
                await op.serve(ctx.listeners["op"])]
-    retries = asyncio.create_task(Retries(pipeline, queue, tracking, ctx.clock).run())
+    retries = asyncio.create_task(Retries(pipeline, queue, tracking, ctx.clock, poison).run())
     await ctx.ready()
     await ctx.stopping.wait()
     for server in servers:

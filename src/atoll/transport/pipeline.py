@@ -43,22 +43,24 @@ class Deliver(Protocol):
     """delivery.into_mailbox: the only way from here into a mailbox."""
 
     def deliver(self, backend: str, sender: str, targets: Sequence[Target], content: bytes,
-                done: Callable[[list[Reply]], None]) -> None:
-        """done gets a reply for each target."""
+                done: Callable[[list[Reply]], None], *, alone: bool = False) -> None:
+        """done gets a reply for each target. alone: beside no other message."""
 
 
 class Attempt:
     """One attempt to deliver a message to some of its recipients: outcomes by address, and their next hops."""
 
-    __slots__ = ("content", "done", "envelope", "hops", "outcomes", "pending")
+    __slots__ = ("alone", "content", "done", "envelope", "hops", "outcomes", "pending")
 
-    def __init__(self, envelope: Envelope, content: bytes, done: Callable[[Attempt], None]) -> None:
+    def __init__(self, envelope: Envelope, content: bytes, done: Callable[[Attempt], None], *,
+                 alone: bool = False) -> None:
         self.envelope = envelope
         self.content = content
         self.done = done
         self.outcomes: Outcomes = {}
         self.hops: dict[str, str] = {}
         self.pending = 0
+        self.alone = alone
 
     def later(self) -> list[str]:
         """Addresses that are to be tried again."""
@@ -71,7 +73,12 @@ class Attempt:
     def waiting(self, address: str, tries: int) -> Waiting:
         """The address as it waits in the queue."""
         reply = self.outcomes[address]
-        return Waiting(address, self.hops.get(address, UNRESOLVED), f"{reply.code} {reply.status} {reply.text}", tries)
+        return Waiting(address, self.hops.get(address, UNRESOLVED), said(reply), tries, soon=reply is replies.LOST)
+
+
+def said(reply: Reply) -> str:
+    """A reply as the queue keeps it."""
+    return f"{reply.code} {reply.status} {reply.text}"
 
 
 class Pipeline:
@@ -204,7 +211,7 @@ class Pipeline:
                               LmtpFacts(delivery_key(envelope.id, mailbox, detail), detail, envelope.received))
                        for mailbox, detail in group]
             self._mailboxes.deliver(backend, envelope.sender, targets, attempt.content,
-                                    partial(self._delivered, attempt, list(group.values())))
+                                    partial(self._delivered, attempt, list(group.values())), alone=attempt.alone)
 
     def _delivered(self, attempt: Attempt, groups: list[list[str]], answers: list[Reply]) -> None:
         """A mailbox process has answered for its recipients."""

@@ -49,12 +49,14 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A recipient that has to wait: its next hop, what the last attempt said, attempts so far."""
+    """A recipient that has to wait: its next hop, what the last attempt said, attempts so far. soon: however many
+    they were, the next one follows at once."""
 
     address: str
     queue: str
     last: str
     tries: int = 0
+    soon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class Queue:
                 tx.run("DELETE FROM job WHERE id = ? AND address = ?", (message, address))
             for one in again:
                 tx.run("UPDATE job SET due = ?, tries = ?, last = ?, queue = ? WHERE id = ? AND address = ?",
-                       (self._due(now, one.tries), one.tries, one.last, one.queue, message, one.address))
+                       (self._due(now, one), one.tries, one.last, one.queue, message, one.address))
             if over:
                 tx.run("DELETE FROM message WHERE id = ? AND NOT EXISTS (SELECT 1 FROM job WHERE id = ?)",
                        (message, message))
@@ -175,8 +177,8 @@ class Queue:
 
         return await self._submit(work)
 
-    def _due(self, now: int, tries: int) -> int:
-        return now + int(self.schedule.wait(tries) * 1000)
+    def _due(self, now: int, one: Waiting) -> int:
+        return now + int(self.schedule.wait(0 if one.soon else one.tries) * 1000)
 
     def _insert(self, tx: Tx, envelope: Envelope, content: bytes, waiting: Sequence[Waiting]) -> None:
         tx.run("INSERT INTO message (id, envelope, content, size, received) VALUES (?, ?, ?, ?, ?)",
@@ -185,7 +187,7 @@ class Queue:
         now = self._clock.now_ms()
         for one in waiting:
             tx.run("INSERT INTO job (id, address, queue, due, tries, last) VALUES (?, ?, ?, ?, ?, ?)",
-                   (envelope.id, one.address, one.queue, self._due(now, one.tries), one.tries, one.last))
+                   (envelope.id, one.address, one.queue, self._due(now, one), one.tries, one.last))
 
     async def _submit(self, work: Callable[[Tx], int] | Callable[[Tx], None]) -> int:
         done = await asyncio.shield(self._writer.submit(work))
@@ -234,6 +236,11 @@ class Queue:
     def depth(self) -> int:
         """Recipients that wait."""
         row = self._file.reader.one("SELECT count(*) FROM job")
+        return int(row[0]) if row else 0
+
+    def saying(self, last: str) -> int:
+        """Messages whose last attempt said this."""
+        row = self._file.reader.one("SELECT count(DISTINCT id) FROM job WHERE last = ?", (last,))
         return int(row[0]) if row else 0
 
     def lengths(self) -> list[Length]:

@@ -31,6 +31,38 @@ async def test_first_path(site: Site) -> None:
     assert await client.ok(b"NOOP") == []
 
 
+async def test_answers_that_lie_ready(site: Site) -> None:
+    """They are those of the rows: with numbers of this session, in it and beside one that knows other messages."""
+    await site.put(*(MESSAGES[at % 3].replace(b"Boats", b"100 %%d of %d" % at) for at in range(600)))
+    client, other = await site.sign_in(), await site.sign_in()
+    for one in (client, other):
+        await one.ok(b"SELECT INBOX")
+    listings = site.one.store.database("db1").listings
+
+    async def fetch(one: Client, what: bytes) -> list[bytes]:
+        return [row for row in await one.ok(what) if b" FETCH (" in row]
+
+    async def check(one: Client, count: int) -> None:
+        rows = await fetch(one, b"FETCH 1:* (UID RFC822.SIZE ENVELOPE BODYSTRUCTURE)")  # read from rows, never ready
+        rows = [re.sub(rb" RFC822.SIZE \d+", b"", row) for row in rows]
+        assert len(rows) == count
+        for _ in range(2):
+            without = [re.sub(rb"UID \d+ ", b"", row) for row in rows]
+            assert await fetch(one, b"FETCH 1:* (ENVELOPE BODYSTRUCTURE)") == without
+            assert await fetch(one, b"FETCH 5:580 (ENVELOPE)") == [
+                re.sub(rb" BODYSTRUCTURE .*\)\r\n", b")\r\n", row, flags=re.S) for row in without
+                if 5 <= int(row.split()[1]) <= 580]
+            await listings.settled()
+        assert await fetch(one, b"UID FETCH 1:* (ENVELOPE BODYSTRUCTURE)") == rows
+
+    await check(client, 600)
+    assert any(b"100 %d of 300" in row for row in await client.ok(b"FETCH 301 ENVELOPE"))
+    await client.ok(b"STORE 3,300:310 +FLAGS.SILENT (\\Deleted)")
+    await client.ok(b"EXPUNGE")
+    await check(client, 588)
+    await check(other, 588)  # it was not told of the twelve: numbers as they were before
+
+
 async def test_idle_is_told_at_once(site: Site) -> None:
     client = await site.sign_in()
     await client.ok(b"SELECT INBOX")

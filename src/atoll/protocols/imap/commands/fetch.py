@@ -6,11 +6,11 @@ slice of rows is short, then others have their turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from atoll.mailbox import Flag, Row, UidMap, UidSet, Want
+from atoll.mailbox import Block, Flag, Row, UidMap, UidSet, Want
 from atoll.protocols.imap.bodies import Bodies
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.select import changes
@@ -49,6 +49,10 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     missed = False
     asked = plan.marks_seen and not selected.read_only
     for rows in slices(selected, ranges, plan.want, SLICES.get(plan.want, BODY_SLICE)):
+        if isinstance(rows, Block) and (text := plan.whole(rows, selected.uids)):
+            session.write(text)
+            await session.breathe()
+            continue
         numbered = list(number(selected, rows))
         seen = await _mark_seen(selected, numbered) if asked else {}
         await _write(session, selected, plan, numbered, seen)
@@ -57,7 +61,7 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     return Ok("Fetched", "EXPUNGEISSUED" if missed else "")  # [RFC 5530 §3]
 
 
-def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: int) -> Iterator[list[Row]]:
+def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: int) -> Iterator[Sequence[Row]]:
     """Rows of the ranges, at most `size` at once. Many small ranges are read together."""
     access, folder = selected.access, selected.folder
     last = selected.uids.last_uid
@@ -74,10 +78,10 @@ def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: 
             yield rows
             if len(rows) < size and want != Want.LISTED and not want & Want.BODY:
                 break
-            low = rows[-1][0] + 1
+            low = (rows.last if isinstance(rows, Block) else rows[-1][0]) + 1
 
 
-def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iterator[list[Row]]:
+def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iterator[Sequence[Row]]:
     while uids:
         rows = selected.access.rows_of(selected.folder, uids, want, size)
         if not rows:
@@ -87,7 +91,7 @@ def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iter
         uids = UidSet(tuple((max(low, last + 1), high) for low, high in uids.ranges if high > last))
 
 
-def number(selected: Selected, rows: list[Row]) -> Iterator[tuple[int, Row]]:
+def number(selected: Selected, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
     """(position, row) of the rows that this session knows."""
     uids = selected.uids
     if rows:
@@ -97,7 +101,7 @@ def number(selected: Selected, rows: list[Row]) -> Iterator[tuple[int, Row]]:
     return _numbered(uids, rows)
 
 
-def _numbered(uids: UidMap, rows: list[Row]) -> Iterator[tuple[int, Row]]:
+def _numbered(uids: UidMap, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
     position = uid = 0
     for row in rows:
         position = position + 1 if row[0] == uid + 1 and position else uids.seq(row[0])

@@ -109,6 +109,15 @@ def test_3_1_4_changedsince(stored: tuple[Imap, Imap], box: str) -> None:
     assert one.ok("UID FETCH 1:* FLAGS (CHANGEDSINCE 0)").by_uid().keys() == set(range(1, 11))
 
 
+def test_3_1_4_changedsince_names_messages(stored: tuple[Imap, Imap]) -> None:
+    """A number older than all that is known of changes: still of the asked messages only."""
+    one, _ = stored
+    one.ok("FETCH 1 (MODSEQ)")
+    assert one.ok("FETCH 3:4 (FLAGS) (CHANGEDSINCE 1)").fetched().keys() == {3, 4}
+    assert one.ok("UID FETCH 2,9:12 (FLAGS) (CHANGEDSINCE 1)").by_uid().keys() == {2, 9, 10}
+    assert "\\Seen" in one.ok("FETCH 5 (BODY[TEXT]) (CHANGEDSINCE 1)").fetched()[5]["FLAGS"]
+
+
 def test_3_1_5_search_modseq(stored: tuple[Imap, Imap], box: str) -> None:
     one, _ = stored
     top = highest(one.select(box))

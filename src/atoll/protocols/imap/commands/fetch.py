@@ -46,7 +46,12 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     ranges = selected.asked(args.messages, uid=uid)
     if args.changed_since is not None:
         return await _changed(session, selected, plan, args, ranges)
-    missed = False
+    await _write_all(session, selected, plan, ranges)
+    missed = not uid and sum(high - low + 1 for low, high in ranges) > plan.count
+    return Ok("Fetched", "EXPUNGEISSUED" if missed else "")  # [RFC 5530 §3]
+
+
+async def _write_all(session: Session, selected: Selected, plan: Plan, ranges: list[tuple[int, int]]) -> None:
     asked = plan.marks_seen and not selected.read_only
     for rows in slices(selected, ranges, plan.want, SLICES.get(plan.want, BODY_SLICE)):
         if isinstance(rows, Block) and (text := plan.whole(rows, selected.uids)):
@@ -56,9 +61,6 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
         numbered = list(number(selected, rows))
         seen = await _mark_seen(selected, numbered) if asked else {}
         await _write(session, selected, plan, numbered, seen)
-    if not uid:
-        missed = sum(high - low + 1 for low, high in ranges) > plan.count
-    return Ok("Fetched", "EXPUNGEISSUED" if missed else "")  # [RFC 5530 §3]
 
 
 def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: int) -> Iterator[Sequence[Row]]:
@@ -151,8 +153,7 @@ async def _changed(session: Session, selected: Selected, plan: Plan, args: Fetch
             await _write(session, selected, plan, [(seq, row) for row, seq in changed[start : start + size]], {})
         return Ok("Fetched")
     wanted = list(ranges_of([row[0] for row, _ in changed]))
-    for rows in slices(selected, wanted, plan.want, SLICES.get(plan.want, BODY_SLICE)):
-        await _write(session, selected, plan, list(number(selected, rows)), {})
+    await _write_all(session, selected, plan, wanted)
     return Ok("Fetched")
 
 

@@ -160,6 +160,18 @@ def test_6_4_4_keys_out_of_form(found: Imap, key: str) -> None:
     assert found.ok("SEARCH ALL").search() == ALL
 
 
+def test_rfc5182_2_1_what_is_expunged_leaves_the_variable(imap: Imap, box: str) -> None:
+    for _ in range(3):
+        imap.append(box, b"Subject: x\r\n\r\nx\r\n")
+    imap.select(box)
+    imap.ok("SEARCH RETURN (SAVE) ALL")
+    imap.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+    imap.ok("EXPUNGE")
+    reply = imap.ok("FETCH $ (UID)")
+    assert reply.by_uid().keys() == {1, 3}
+    assert reply.code == ""
+
+
 def test_rfc5182_searchres(imap: Imap, box: str) -> None:
     for number in range(1, 6):
         imap.append(box, mail(number, date="Mon, 1 Jan 2007 00:30:00 +0200", subject=f"s{number}"))

@@ -85,7 +85,8 @@ class Selected:
         of 5: clients that ask for what is new do so. Uids that are not there do not matter.
         """
         if messages.saved:
-            return list(self.saved)
+            return [(start, start + count - 1) for low, high in self.saved  # [RFC 5182 §2.1] without those that went
+                    for start, count in self.uids.within(low, high)]
         total = len(self.uids)
         if uid:
             return [(max(low, 1), high) for low, high in messages.resolve(self.uids.last_uid) if high >= 1]

@@ -10,16 +10,16 @@ to answer for theirs, each of them once.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from atoll.base.ids import UserId
-from atoll.mailbox import Folder, StoreError
+from atoll.mailbox import Folder, Right, StoreError
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.status import line as status_line
-from atoll.protocols.imap.commands.status import parse_items
+from atoll.protocols.imap.commands.status import parse_items, reclaimable
 from atoll.protocols.imap.errors import Bad, No
 from atoll.protocols.imap.remote import Elsewhere
 from atoll.protocols.imap.types import ListCommand
@@ -117,17 +117,19 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
         session.use_condstore()
     patterns = [Pattern(args.reference + pattern) for pattern in args.patterns]
     found = await _candidates(session, patterns, subscribed="SUBSCRIBED" in args.select)
-    above = _subscribed_above(found) if "RECURSIVEMATCH" in args.select else frozenset()
+    recursive = "RECURSIVEMATCH" in args.select
+    above = _subscribed_above(found) if recursive else frozenset()
+    # [RFC 5258 §3.5] A name that is listed for what is below it only: not if all of that is listed anyway.
+    needed = _subscribed_above(found, besides=patterns) if recursive else frozenset()
     out: list[bytes] = [] if args.select else list(_levels(session, patterns, found))
     for name, folder in found.folders:
         if not any(pattern.matches(name) for pattern in patterns):
             continue
-        child_info = name in above
-        if not (_selected(args, folder) or child_info):
+        if not (_selected(args, folder) or name in needed):
             continue
-        out.append(_line(session, args, name, folder, child_info=child_info))
-        if args.status and _selected(args, folder):
-            out.append(status_line(session, name, folder, args.status))
+        out.append(_line(session, args, name, folder, child_info=name in above))
+        if args.status and _selected(args, folder) and folder.rights & Right.READ:
+            out.append(await _status(session, name, folder, args.status))
         if len(out) >= 400:
             session.write(b"".join(out))
             out.clear()
@@ -137,7 +139,7 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
                 for name in found.lost if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.4]
         out += [b'* LIST (\\NonExistent) "/" %b ("CHILDINFO" ("SUBSCRIBED"))\r\n'
                 % response.mailbox(name, utf8=session.enabled.rev2)
-                for name in sorted(above - dict(found.folders).keys() - {names.OTHER_USERS})
+                for name in sorted(needed - dict(found.folders).keys() - {names.OTHER_USERS})
                 if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.5]
     if out:
         session.write(b"".join(out))
@@ -248,6 +250,14 @@ def _levels(session: Session, patterns: list[Pattern], found: _Found) -> Iterato
                    + response.mailbox(name, utf8=session.enabled.rev2) + b"\r\n")
 
 
+async def _status(session: Session, name: str, folder: Folder, items: tuple[str, ...]) -> bytes:
+    space = 0
+    if "DELETED-STORAGE" in items:
+        access, _ = await names.open_folder(session, name)
+        space = await reclaimable(access, folder)
+    return status_line(session, name, folder, items, space)
+
+
 def _selected(args: ListCommand, folder: Folder) -> bool:
     if "SUBSCRIBED" in args.select and not folder.subscribed:
         return False
@@ -262,9 +272,11 @@ def _parents(name: str) -> Iterator[str]:
         at = name.rfind(names.DELIMITER)
 
 
-def _subscribed_above(found: _Found) -> frozenset[str]:
+def _subscribed_above(found: _Found, besides: Sequence[Pattern] = ()) -> frozenset[str]:
+    """Names above a subscribed one; besides: above one that matches none of these."""
     names = [*(name for name, folder in found.folders if folder.subscribed), *found.lost]
-    return frozenset(parent for name in names for parent in _parents(name))
+    return frozenset(parent for name in names if not any(pattern.matches(name) for pattern in besides)
+                     for parent in _parents(name))
 
 
 def _line(session: Session, args: ListCommand, name: str, folder: Folder, *, child_info: bool) -> bytes:

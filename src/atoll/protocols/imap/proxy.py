@@ -156,6 +156,9 @@ class PreAuth(asyncio.Protocol):
         if self._task is not None and len(self._reader) > PRE_AUTH_LINE:
             self.transport.pause_reading()
 
+    def pause_writing(self) -> None:
+        self.transport.abort()  # answers are small here: who lets so many lie reads none
+
     def eof_received(self) -> bool:
         return False
 

@@ -141,6 +141,9 @@ class PreAuth(asyncio.Protocol):
         self.transport.write(last)
         self.transport.close()
 
+    def pause_writing(self) -> None:
+        self.transport.abort()  # answers are small here: who lets so many lie reads none
+
     def eof_received(self) -> bool:
         return False
 

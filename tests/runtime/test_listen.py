@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atoll.base.clock import SystemClock
 from atoll.runtime.admission import Admission, Rates, Ticket
-from atoll.runtime.listen import Listener
+from atoll.runtime.listen import UNREAD_MS, Listener
 from tests.protocols.pop3.conftest import certificate
 
 
@@ -131,3 +131,22 @@ async def test_stopped_accepts_no_more() -> None:
     done, _ = await asyncio.wait([asyncio.ensure_future(reader.read(10))], timeout=0.2)
     assert not done
     writer.close()
+
+
+async def test_the_kernel_ends_a_connection_whose_client_reads_nothing() -> None:
+    options = []
+
+    class Looks(Greeting):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            sock = transport.get_extra_info("socket")
+            options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+
+    sock = socket.create_server(("127.0.0.1", 0))
+    listener = Listener(sock, Looks, admission())
+    listener.start()
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    await reader.read(5)
+    assert options == [UNREAD_MS]
+    writer.close()
+    listener.stop()

@@ -11,6 +11,7 @@ import pytest
 from atoll.directory.client.model import Quota
 from atoll.directory.server.auth import hashes
 from atoll.mailbox.shares import ShareWatch
+from atoll.protocols.imap import remote
 from atoll.protocols.imap.wire import utf7
 from tests.directory.conftest import PASSWORD
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
@@ -380,3 +381,23 @@ async def test_names_in_both_forms(colleagues: Site, rev2: bool) -> None:
     assert code(await alice.ask(b"MOVE 1 " + written(name))).endswith(b" 1 1")
     assert code(await alice.ask(b"COPY 1 " + written(theirs + "/ü"))).endswith(b" 2 1")
     assert b"MESSAGES 1" in (await alice.ok(b"STATUS %b (MESSAGES)" % written(name)))[0]
+
+
+async def test_a_process_that_does_not_answer_leaves_no_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            ended.set()
+
+    await shared(site, "bob")
+    client = await site.sign_in()
+    path = site.folder / "silent.sock"
+    silent = await asyncio.get_running_loop().create_unix_server(Silent, str(path))
+    monkeypatch.setattr(remote, "OPEN_SECONDS", 0.1)
+    monkeypatch.setattr(site.one.server, "socket_of", lambda name: path)
+    assert b"[UNAVAILABLE]" in (await client.ask(b"SELECT " + team("bob")))[-1]
+    await asyncio.wait_for(ended.wait(), 5)
+    silent.close()

@@ -139,3 +139,33 @@ async def test_transport_is_away(site):
     assert await codes(site.send()) == [451]
     await site.listen()
     assert await codes(site.send()) == [250]
+
+
+async def test_a_connection_that_closes_is_handed_to_nobody(site):
+    assert await codes(site.send()) == [250]
+    first = site.hops._shared.pop("mailbox-1")
+    site.hops._idle.append(first)
+    first.close()
+    answer = asyncio.get_running_loop().create_future()
+    site.hops.take(answer.set_result)
+    assert (await asyncio.wait_for(answer, 5)).usable
+
+
+async def test_who_does_not_wait_for_the_greeting_leaves_no_connection(site, monkeypatch):
+    ended = asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def connection_lost(self, exc):
+            ended.set()
+
+    site.server.close()
+    site.server = await asyncio.get_running_loop().create_unix_server(Silent, sock=bound(site.path))
+    monkeypatch.setattr(handoff, "WAIT_SECONDS", 0.1)
+    assert await site.hops.connect() is None
+    await asyncio.wait_for(ended.wait(), 5)
+    ended.clear()
+    monkeypatch.setattr(handoff, "WAIT_SECONDS", 5)
+    task = asyncio.create_task(site.hops.connect())
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait_for(ended.wait(), 5)

@@ -9,6 +9,7 @@ from base64 import b64encode
 
 import pytest
 
+from atoll.formats.smtp import replies
 from atoll.protocols.smtp import connection
 from tests.directory.conftest import PASSWORD
 from tests.transport.conftest import closed_office, house, office
@@ -319,3 +320,51 @@ async def test_content_without_its_end_is_acknowledged_at_once(office, monkeypat
             await asyncio.sleep(0.01)
     assert (await client.say(b".")).startswith(b"250 ")
     assert len(acknowledged) == before + 1
+
+
+async def test_nothing_is_said_behind_the_last_word():
+    class Wire(asyncio.Transport):
+        said = b""
+        shut = False
+
+        def write(self, data):
+            if self.shut:
+                raise RuntimeError("Cannot call write() after write_eof()")
+            self.said += data
+
+        def write_eof(self):
+            self.shut = True
+
+        def is_closing(self):
+            return False
+
+        def close(self):
+            pass
+
+        resume_reading = close
+
+    session = connection.Connection()
+    session.connection_made(wire := Wire())
+    session.end(replies.IDLE_TOO_LONG)
+    session.say(replies.OK)
+    assert wire.said == replies.IDLE_TOO_LONG.wire
+
+
+async def test_a_client_that_goes_while_it_signs_in_leaves_no_connection(office, monkeypatch):
+    from atoll.protocols.smtp.handoff import HopConnection
+
+    made = []
+
+    async def answer(self, data):
+        made.append(self)
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(HopConnection, "answer", answer)
+    client = await office.connect("submissions")
+    client.send(b"AUTH PLAIN " + b64encode(f"\0{ALICE}\0".encode() + PASSWORD) + b"\r\n")
+    async with asyncio.timeout(5):
+        while not made:
+            await asyncio.sleep(0.01)
+        client.writer.transport.abort()
+        while made[0]._transport is not None:
+            await asyncio.sleep(0.01)

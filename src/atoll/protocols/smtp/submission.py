@@ -36,8 +36,10 @@ async def open_submission(front: Shared, ticket: Ticket, found: Credentials,
     hop = await front.submit_hops.connect()
     if hop is None:
         return replies.AUTH_TEMPORARY
-    reply = await hop.answer(f"AUTH ATOLL {signed.token}\r\n".encode())
-    if reply.code != 235:
-        hop.close()
-        return replies.AUTH_TEMPORARY
-    return hop, signed.address
+    code = 0
+    try:
+        code = (await hop.answer(f"AUTH ATOLL {signed.token}\r\n".encode())).code
+    finally:  # whatever ends the wait
+        if code != 235:
+            hop.close()
+    return (hop, signed.address) if code == 235 else replies.AUTH_TEMPORARY

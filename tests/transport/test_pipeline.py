@@ -368,3 +368,61 @@ async def test_transactions_that_do_not_wait_are_answered_in_order(office, monke
         assert [one.split(b"Subject: ")[1].split(b"\r\n")[0] for one in await office.held(name)] == [
             b"%d" % at for at, one in enumerate(whom) if one == address]
     assert office.relay.held == 0
+
+
+async def test_a_message_that_cannot_be_tried_stops_no_other(office, monkeypatch):
+    await bob_away(office)
+    client = await office.connect()
+    for subject in (b"bad", b"good"):
+        assert (await client.mail(b"Subject: %s\r\n\r\n" % subject, BOB)).startswith(b"250 ")
+    real = office.pipeline.attempt
+
+    def attempt(attempt, addresses):
+        if b"bad" in attempt.content:
+            raise ValueError("something nobody thought of")
+        real(attempt, addresses)
+
+    monkeypatch.setattr(office.pipeline, "attempt", attempt)
+    await office.mailboxes[2].listen()
+    async with asyncio.timeout(5):
+        while office.queue.depth() > 1 or office.queue.waiting()[0].tries < 2:
+            await asyncio.sleep(0.02)
+    assert len(await office.held("bob")) == 1
+    monkeypatch.undo()
+    await office.wait_empty()
+
+
+async def test_the_directory_is_asked_for_all_recipients_at_once(office, monkeypatch):
+    from atoll.runtime.rpc import RpcError
+
+    client = await office.connect()
+    await client.envelope(ALICE, BOB)
+    office.backend.forget()
+    asked = []
+
+    async def recipient(address):
+        asked.append(address)
+        async with asyncio.timeout(5):
+            while len(asked) < 2:
+                await asyncio.sleep(0.01)
+        raise RpcError("unavailable")
+
+    monkeypatch.setattr(office.backend, "recipient", recipient)
+    await client.say(b"DATA")
+    assert (await client.say(b".")).startswith(b"250 ")
+    monkeypatch.undo()
+    await office.wait_empty()
+
+
+async def test_an_answer_that_comes_when_the_retries_are_stopped_harms_nothing(office, monkeypatch):
+    await bob_away(office)
+    client = await office.connect()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    kept = []
+    monkeypatch.setattr(office.pipeline, "attempt", lambda attempt, addresses: kept.append(attempt))
+    async with asyncio.timeout(5):
+        while not kept:
+            await asyncio.sleep(0.01)
+    office.retries.cancel()
+    await asyncio.sleep(0)
+    kept[0].done(kept[0])

@@ -179,13 +179,13 @@ class Pipeline:
             self._route(attempt, found)
 
     async def _ask(self, attempt: Attempt, unknown: list[str], found: dict[str, RecipientInfo]) -> None:
-        for address in unknown:
-            try:
-                info = await self._directory.recipient(address)
-            except RpcError:
+        answers = await asyncio.gather(*map(self._directory.recipient, unknown), return_exceptions=True)
+        for address, info in zip(unknown, answers, strict=True):
+            if isinstance(info, BaseException):
+                if not isinstance(info, RpcError):
+                    _log.error("a recipient cannot be looked up", exc_info=info)
                 attempt.outcomes[address] = replies.TRY_LATER
-                continue
-            if info is None:
+            elif info is None:
                 attempt.outcomes[address] = replies.NO_MAILBOX
                 self._outcome(attempt, address)
             else:

@@ -90,14 +90,32 @@ class Retries:
                 return
 
     async def one(self, jobs: list[Job], *, alone: bool = False) -> bool:
-        """Try one message again for some of its recipients. False: nobody was there to take it."""
+        """Try one message again for some of its recipients. False: nobody was there to take it.
+
+        What is wrong with one message is no matter of the others: it waits on.
+        """
+        try:
+            return await self._try(jobs, alone=alone)
+        except SqlError:
+            raise
+        except Exception:
+            _log.exception("a message cannot be tried", extra={"f": {"message": to_text(jobs[0].envelope.id)}})
+            await self._queue.settle(jobs[0].envelope.id, [], [
+                Waiting(job.address, job.queue, job.last, job.tries + 1) for job in jobs])
+            return True
+
+    async def _try(self, jobs: list[Job], *, alone: bool) -> bool:
         envelope = jobs[0].envelope
         content = self._queue.content(envelope.id)
         if content is None:  # removed meanwhile
             return True
         answer: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        self._pipeline.attempt(Attempt(envelope, content, answer.set_result, alone=alone),
-                               [job.address for job in jobs])
+
+        def done(attempt: Attempt) -> None:
+            if not answer.done():  # we may have been stopped
+                answer.set_result(attempt)
+
+        self._pipeline.attempt(Attempt(envelope, content, done, alone=alone), [job.address for job in jobs])
         attempt = await answer
         again = []
         for job in jobs:

@@ -219,9 +219,12 @@ def _opens(name: str) -> str:
 def _item(text: str) -> int:
     """An item's id, as digits or as EMAILID ("M1f...")."""
     try:
-        return int(text[1:].partition("-")[0], 16) if text.startswith("M") else int(text or "0")
+        item = int(text[1:].partition("-")[0], 16) if text.startswith("M") else int(text or "0")
     except ValueError:
-        raise RpcError("invalid", "not an item's id") from None
+        item = -1
+    if not 0 <= item < 1 << 63:
+        raise RpcError("invalid", "not an item's id")
+    return item
 
 
 def _matching(access: Access, text: str) -> list[Deleted]:

@@ -9,6 +9,7 @@ Not    what the organization decides (domains, accounts, quotas): that is in the
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -170,7 +171,15 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
         if where.rstrip("`") in variables:
             raise ConfigError(f"{variables[where.rstrip('`')]}: {what}") from None
         raise ConfigError(f"{name}: {_explain(str(error), text)}") from None
+    for network in config.admission.trusted:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ConfigError(f"{name}: admission.trusted: {error}") from None
+    names = [database.name for database in config.databases]
     for database in config.databases:
+        if names.count(database.name) > 1:
+            raise ConfigError(f"{name}: there are two databases {database.name}")
         if database.process > config.processes.mailboxes:
             raise ConfigError(f"{name}: database {database.name} is given to mailbox process {database.process}, "
                               f"but processes.mailboxes is {config.processes.mailboxes}")

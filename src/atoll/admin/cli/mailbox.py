@@ -278,7 +278,7 @@ def recoverable_recover(address: str, ids: tuple[str, ...], text: str, all_: boo
 
     \b
     Examples:
-      atoll mailbox recoverable recover alice@example.org 1a2f 1a30
+      atoll mailbox recoverable recover alice@example.org 1204 1207
       atoll mailbox recoverable recover alice@example.org --text invoice --into Recovered
     """
     if not ids and not text and not all_:

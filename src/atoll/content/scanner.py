@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -29,13 +30,15 @@ FEW = 100
 OPAQUE = ScanLimits(depth=0, parts=1, addresses=1000, header_block=256 << 10, candidates=0)
 """The header's fields, and one part that is not looked into."""
 
+_like_parts = re.compile(rb"\n--").findall
+"""bytes.count takes twice as long."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 def quick(data: bytes) -> bool:
     """Does scan() take less than a slice of the loop?"""
-    return len(data) <= QUICK or (len(data) <= QUICK_FEW_PARTS and data.count(b"\n--") <= FEW)
+    return len(data) <= QUICK or (len(data) <= QUICK_FEW_PARTS and len(_like_parts(data)) <= FEW)
 
 
 class Scanner:

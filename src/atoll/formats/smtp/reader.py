@@ -9,7 +9,9 @@ Fails  LineTooLong. A CR or LF alone or a NUL in DATA is noted in End.fault: the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from io import IncrementalNewlineDecoder
 
 COMMAND_LINE = 2048
 """Octets of a command line with its parameters; RFC 5321 asks for 512 and more for each extension."""
@@ -18,6 +20,8 @@ AUTH_LINE = 12288
 HOLD = 65536
 """Content is given out when it is whole, or in pieces of about so many octets."""
 _END = b"\r\n.\r\n"
+_dot = re.compile(rb"\r\n\.").search
+"""bytes.find takes twice as long for a needle of three octets."""
 _HELD = len(_END) - 1
 
 
@@ -49,8 +53,9 @@ class End:
 
 def line_fault(data: bytes) -> str:
     """What is wrong with the line ends of some text: "", "NUL" or "bare CR or LF"."""
-    pairs = data.count(b"\r\n")
-    if data.count(b"\n") != pairs or data.count(b"\r") != pairs:
+    ends = IncrementalNewlineDecoder(None, translate=False)  # what open() tells line ends apart with: one pass
+    ends.decode(data.decode("latin-1"), final=True)
+    if ends.newlines not in (None, "\r\n"):
         return "bare CR or LF"
     return "NUL" if b"\0" in data else ""
 
@@ -161,8 +166,8 @@ class Reader:
     def _find_end(self) -> int:
         """Where CRLF.CRLF begins, or -1. One search serves both: for most messages the first CRLF. is the end."""
         buffer = self._buffer
-        dot = buffer.find(b"\r\n.", max(self._scanned - _HELD, 0))
-        if dot < 0 or dot + len(_END) > len(buffer):
+        found = _dot(buffer, max(self._scanned - _HELD, 0))
+        if found is None or (dot := found.start()) + len(_END) > len(buffer):
             return -1
         if buffer.startswith(b"\r\n", dot + 3):
             return dot

@@ -89,6 +89,8 @@ class Running:
         """Ready, or given up for now."""
         self.keeper: asyncio.Task[None] | None = None
         self.starts = 0
+        self.deaths = 0
+        """How many of its processes ended otherwise than in order."""
         self.trouble = ""
 
     @property
@@ -182,7 +184,6 @@ class Lives:
     # -- one life after the other ----------------------------------------------------------------------------------
     async def _keep(self, role: Running) -> None:
         while not self._stopping.is_set():
-            role.again.clear()
             code = await self._live(role)
             listen_again(role.sockets.values())
             if self._stopping.is_set():
@@ -217,10 +218,12 @@ class Lives:
         life.up.clear()
         role.settled.clear()
         self._keep_handover(role, life, code)
+        role.deaths += code != 0
         return code
 
     async def _pause(self, role: Running, code: int) -> None:
         """After a death: wait before the next start, unless somebody asks for it."""
+        role.again.clear()
         role.restarting = False
         now = self._clock.monotonic()
         delay = role.backoff.died(now, random.random())  # noqa: S311 - jitter
@@ -236,8 +239,9 @@ class Lives:
         kind = Child if self._on_end is None else InsideRole
         life = Life(kind(role.name, lambda message: self._told(role, life, message)), self._clock)
         environment = dict(self._environment, **role.instance.environment(self._data))
-        if role.starts:
-            environment.pop("ATOLL_FAILPOINTS", None)  # armed for the first life only: a test kills once
+        armed = environment.pop("ATOLL_FAILPOINTS", "").split(";")
+        if role.deaths < len(armed):  # what kills a role is not armed in its next life
+            environment["ATOLL_FAILPOINTS"] = armed[role.deaths]
         role.starts += 1
         before, role.handover = role.handover, -1
         if role.instance.role.hands_over and kind is Child:
@@ -306,6 +310,9 @@ class Lives:
             return
         if role.instance.role.kind == "directory":
             await asyncio.sleep(ANSWER_SECONDS)
+            if not life.alive:  # it has died meanwhile: its next life is as good as the one that was asked for
+                role.again.set()
+                return
         role.planned = True
         await life.child.stop(RESTART_SECONDS + STOP_SECONDS, RESTART_SECONDS, hand_over=True)
 

@@ -32,7 +32,7 @@ from tests.island import Island
 LOOK_SECONDS = 0.01
 STALL_SECONDS = 0.5
 """Nothing died for so long: roles that have nothing armed any more die by hand, and those left get to their point."""
-DIRECTORY_COMMITS = 4, 20
+DIRECTORY_COMMITS = 3, 12
 """The passage at which it dies: each mount of a mailbox database is a commit of the directory."""
 SERVING = {"mailbox-1", "mailbox-2", "transport"}
 ROLES = {"content", "directory", "frontend-1"} | SERVING
@@ -127,15 +127,19 @@ def armed(plans: Sequence[Plan]) -> tuple[str, dict[str, int]]:
 
 async def all_die(streak: Streak, plans: Sequence[Plan], wanted: dict[str, int]) -> None:
     """Until every role has died of each point that is armed in it."""
-    def short() -> set[str]:
-        return {role for role, count in wanted.items() if streak.deaths[role] < count}
+    def left() -> dict[str, int]:
+        return {role: count for role, all_ in wanted.items() if (count := all_ - streak.deaths[role]) > 0}
 
-    while short():
+    short = left()
+    deadline = time.monotonic() + DEATH_SECONDS
+    while short:
         await asyncio.sleep(LOOK_SECONDS)
         streak.look()
-        still = time.monotonic() - streak.quiet_since
-        assert still < DEATH_SECONDS, f"nothing dies of what is armed; died {streak.deaths} of {wanted}: {plans}"
-        if still > STALL_SECONDS and (idle := {"mailbox-1", "mailbox-2"} & streak.ready - short()):
+        if (now := left()) != short:
+            short, deadline = now, time.monotonic() + DEATH_SECONDS
+        assert time.monotonic() < deadline, f"nothing dies of what is armed; {streak.deaths} of {wanted}: {plans}"
+        idle = {"mailbox-1", "mailbox-2"} & streak.ready - short.keys()
+        if idle and time.monotonic() - streak.quiet_since > STALL_SECONDS:
             streak.kill(idle)
 
 

@@ -193,8 +193,10 @@ class Lives:
                 return
             self._tell_pids()
             planned, role.planned = role.planned, False
-            if not planned and role.coming is None:
+            if role.coming is None and not planned:
                 await self._pause(role, code)
+            elif planned and code:
+                _log.error("role died", extra={"f": {"of": role.name, "code": code, "again_in": 0.0, "loop": False}})
 
     async def _live(self, role: Running) -> int:
         """From its start to the end of its last process that serves; the return code."""

@@ -49,12 +49,12 @@ class Streak:
         self._read = island.log_start
         self._part = b""
         self._directory_died = False
-        self._admin = RpcClient(RunPaths(island.data).admin, timeout=2)
-        self._asked: set[asyncio.Task[None]] = set()
+        self._waiting: set[str] = set()
+        self._admin = RpcClient(RunPaths(island.data).admin, timeout=1)
+        self._asks = asyncio.create_task(self._restarts())
 
     async def close(self) -> None:
-        for task in self._asked:
-            task.cancel()
+        self._asks.cancel()
         await self._admin.close()
 
     async def until(self, done: Callable[[], bool], seconds: float = DEATH_SECONDS) -> None:
@@ -71,17 +71,18 @@ class Streak:
             role = str(event.get("of"))
             if event["event"] == "role ready":
                 self.ready.add(role)
+                self._waiting.discard(role)
                 if role == "directory" and self._directory_died:
                     self._directory_died = False
-                    self._restart(role)  # who is asked to let nobody wait has died itself: it waits next time
+                    self._waiting.add(role)  # who is asked to let nobody wait has died itself: it waits next time
             elif event["event"] == "role died":
                 self.ready.discard(role)
                 self.deaths[role] += 1
                 self.quiet_since = time.monotonic()
                 if role == "directory":
                     self._directory_died = True
-                elif event["again_in"]:
-                    self._restart(role)
+                elif event["again_in"] > LOOK_SECONDS:
+                    self._waiting.add(role)
 
     def _events(self) -> Iterator[dict[str, Any]]:
         with self.island.log_path.open("rb") as file:
@@ -93,14 +94,20 @@ class Streak:
             if line.startswith(b"{") and b'"role ' in line:
                 yield json.loads(line)
 
-    def _restart(self, role: str) -> None:
-        task = asyncio.create_task(self._restarted(role))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+    async def _restarts(self) -> None:
+        """Ask for each that waits, again and again: the directory, which takes such words, may be away."""
+        while True:
+            for role in sorted(self._waiting):
+                with contextlib.suppress(RpcError):
+                    await self._admin.call("role.restart", ops.RoleRestart(role, 0.0), ops.RoleRow)
+                    self._waiting.discard(role)
+                    if role == "directory":
+                        self.ready.discard(role)
+            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _restarted(self, role: str) -> None:
-        with contextlib.suppress(RpcError):  # it is being started already
-            await self._admin.call("role.restart", ops.RoleRestart(role, 0.0), ops.RoleRow)
+    def directory_fresh(self) -> bool:
+        """It serves, and its next death is the first in a row: nobody could shorten its back-off."""
+        return "directory" in self.ready and "directory" not in self._waiting and not self._directory_died
 
     def kill(self, roles: Iterable[str]) -> None:
         """All at once; one that does not run is left alone."""
@@ -164,6 +171,8 @@ def by_hand(island: Island, seeds: range) -> Ledger:
             together, left = set(left[:count]), left[count:]
             moment = time.monotonic() + chance.uniform(0, 0.4)
             await streak.until(lambda until=moment: time.monotonic() > until)
+            if "directory" in together:
+                await streak.until(streak.directory_fresh)
             await streak.until(lambda who=together: who <= island.pids().keys())
             streak.kill(together)
 

@@ -35,7 +35,7 @@ SEEDS = range(FIRST, FIRST + int(os.environ.get("SEEDS", "10000"))) if SOAK else
 BLOCK = 100 if SOAK else 1
 ROOT = Path(__file__).resolve().parents[2]
 SHM = "/dev/shm" if os.path.isdir("/dev/shm") else None
-"""What a killed process has written is there whether a disk has it or not: power cuts are tests/faults/powerloss.py's."""
+"""What a killed process has written is there whether a disk has it or not: powerloss.py cuts the power."""
 Kill = Callable[[Path, int, str], list[int]]
 
 if SOAK:

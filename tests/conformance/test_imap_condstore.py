@@ -136,6 +136,18 @@ def test_3_1_5_search_modseq(stored: tuple[Imap, Imap], box: str) -> None:
         assert result["MODSEQ"] == str(max(modseq(one, number) for number in those))
 
 
+def test_3_1_6_sort_tells_the_highest_modseq(stored: tuple[Imap, Imap], box: str) -> None:
+    one, _ = stored
+    top = highest(one.select(box))
+    one.ok("STORE 2 +FLAGS.SILENT (\\Seen)")
+    one.ok("STORE 4 +FLAGS.SILENT (\\Seen)")
+    last = str(modseq(one, 4))
+    for key in (f"MODSEQ {top + 1}", f'OR MODSEQ "/flags/\\\\seen" all {top + 1} DRAFT'):
+        assert one.ok(f"SORT (REVERSE ARRIVAL) UTF-8 {key}").one("SORT").values == ["4", "2", ["MODSEQ", last]]
+        assert one.ok(f"UID SORT RETURN (COUNT) (ARRIVAL) UTF-8 {key}").esearch()["MODSEQ"] == last
+    assert one.ok(f"SORT (ARRIVAL) UTF-8 MODSEQ {top + 10**6}").one("SORT").values == []
+
+
 def test_3_2_5_select_qresync(stored: tuple[Imap, Imap], box: str) -> None:
     one, other = stored
     selected = one.select(box)

@@ -174,6 +174,31 @@ async def test_binarymime_by_bdat_only(office):
     assert (await office.held())[0].endswith(content)
 
 
+async def test_chunks_beyond_the_limit_are_refused_as_they_come(closed_office):
+    """[RFC 3030 §2]: the chunk that is too much is refused, and what was sent behind it, not the last one only."""
+    office = closed_office
+    office.limits = limits(message=1000)
+    await office.start()
+    client = await office.connect()
+    await client.envelope(ALICE)
+    client.send(b"BDAT 600\r\n" + b"\r\n" * 300 + (b"BDAT 600\r\n" + b"\r\n" * 300) * 2 + b"BDAT 0 LAST\r\nNOOP\r\n")
+    said = [(await client.reply())[:9] for _ in range(5)]
+    assert said == [b"250 2.0.0", b"552 5.3.4", b"503 5.5.1", b"503 5.5.1", b"250 2.0.0"]
+    assert (await client.say(b"RSET")).startswith(b"250 ")
+    await client.envelope(ALICE)
+    client.send(b"BDAT 2 LAST\r\n\r\n")
+    assert (await client.reply()).startswith(b"250 ")
+    assert len(await office.held()) == 1
+
+
+async def test_a_mechanism_must_be_named(office):
+    client = await office.connect("submissions")
+    assert (await client.say(b"AUTH")).startswith(b"501 5.5.4 ")
+    assert (await client.say(b"AUTH FOO")).startswith(b"504 5.5.4 ")
+    client = await office.connect()
+    assert b"587" in await client.say(b"AUTH PLAIN AGEAYg==")  # what to do instead
+
+
 @pytest.mark.parametrize(("lines", "code"), [
     ([b"MAIL FROM:<a@b.example>"], b"503 5.5.1"),
     ([b"EHLO x", b"RCPT TO:<alice@example.test>"], b"503 5.5.1"),
@@ -194,6 +219,9 @@ async def test_binarymime_by_bdat_only(office):
     ([b"EHLO x", b"MAIL FROM:<a@b.example>", b"BDAT 0", b"RCPT TO:<alice@example.test>"], b"503 5.5.1"),
     ([b"EHLO x", b"NOOP hello"], b"250 2.0.0"),
     ([b"EHLO x", b"HELP"], b"214 2.0.0"),
+    ([b"EHLO x", b"VRFY"], b"501 5.5.4"),
+    ([b"EHLO x", b"VRFY alice"], b"252 2.1.5"),
+    ([b"EHLO x", b"EXPN team"], b"502 5.5.1"),
 ])
 async def test_answers(office, lines, code):
     client = await office.connect(hello=False)

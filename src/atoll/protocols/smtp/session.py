@@ -246,14 +246,14 @@ class Session(Connection):
     def _auth(self, rest: str) -> None:
         mechanism, _, initial = rest.strip().partition(" ")
         if not self._kind.signs_in:
-            raise Refuse(replies.UNKNOWN)
+            raise Refuse(replies.NO_AUTH)
         if not self.secure:
             raise Refuse(replies.NEED_ENCRYPTION)
         after(self._state, b"AUTH")
         if self._login:
             raise Refuse(replies.SEQUENCE)
         if mechanism.upper() not in Exchange.MECHANISMS:
-            raise Refuse(replies.NO_MECHANISM)
+            raise Refuse(replies.NO_MECHANISM if mechanism else replies.SYNTAX)
         exchange = Exchange(mechanism.upper())
         self.reader.allow(AUTH_LINE)
         if initial:
@@ -432,6 +432,10 @@ class Session(Connection):
             if self._state is not State.READY and self._state is not State.START:
                 self._state = State.BROKEN
             self._fail(refused)
+        elif self._chunk_last is False and incoming.hopeless is not None:  # at once [RFC 3030 §2]
+            self._reset()
+            self._state = State.BROKEN
+            self._fail(incoming.hopeless)
         elif self._chunk_last is False:
             self._state = State.CHUNKS
             self.say(Reply(250, "2.0.0", f"{incoming.size} octets so far"))
@@ -474,7 +478,9 @@ class Session(Connection):
     def _quit(self, _: str) -> None:
         self.end(replies.BYE, linger=False)
 
-    def _vrfy(self, _: str) -> None:
+    def _vrfy(self, name: str) -> None:
+        if not name.strip():
+            raise Refuse(replies.SYNTAX)
         if not self._junk_over():  # the same words whoever is asked for (S024)
             self.say(replies.NOT_VERIFIED)
 

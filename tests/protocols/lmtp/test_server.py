@@ -77,6 +77,20 @@ async def test_a_transaction_in_any_pieces(site, step):
     assert await site.held(BOBS) == await site.held()
 
 
+@pytest.mark.parametrize(("given", "kept"), [
+    (b"A: 1\r\nReturn-Path: <x@y>\r\nB: 2\r\n\r\nReturn-Path: b\r\n", b"A: 1\r\nB: 2\r\n\r\nReturn-Path: b\r\n"),
+    (b"A: 1\r\nreturn-PATH :\r\n <x@y>\r\nReturn-Path: z\r\n\r\n", b"A: 1\r\n\r\n"),
+    (b"A: 1\r\nReturn-Pathology: x\r\n\r\n", b"A: 1\r\nReturn-Pathology: x\r\n\r\n"),
+    (b"A: 1\r\n Return-Path: folded\r\n\r\n", b"A: 1\r\n Return-Path: folded\r\n\r\n"),
+])
+async def test_one_return_path(site, given, kept):
+    """[RFC 5321 §4.4]: exactly one when a message is delivered, and that is the envelope's."""
+    client = await site.connect()
+    client.send(b"MAIL FROM:<a@b.example>\r\n" + rcpt() + b"\r\nBDAT %d LAST\r\n" % len(given) + given)
+    assert (await replies(client, 3))[2].startswith(b"250 ")
+    assert await site.held() == [b"Return-Path: <a@b.example>\r\n" + kept]
+
+
 async def test_the_same_key_again_is_the_same_copy(site):
     client = await site.connect()
     for _ in range(2):

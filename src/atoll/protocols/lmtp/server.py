@@ -47,6 +47,7 @@ _REFUSALS = {
 # Transport says nothing else: its own words, made from what it parsed (docs/seams.md 6).
 _MAIL = re.compile(rb"FROM:<([^\x00-\x1f]{0,400})>(?: SMTPUTF8)?")
 _RCPT = re.compile(rb"TO:<([0-9a-f]{32})@[a-z0-9-]{1,31}> XATOLL=([A-Za-z0-9_=-]{1,4000})")
+_RETURN_PATH = re.compile(rb"\nreturn-path[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE)
 _FACTS = msgspec.msgpack.Decoder(LmtpFacts).decode
 _log = logging.getLogger("atoll.lmtp")
 
@@ -220,7 +221,7 @@ class LmtpSession(asyncio.Protocol):
 
     async def _deliver(self, sender: bytes, targets: list[tuple[MailboxId, LmtpFacts]], pieces: list[bytes]) -> bytes:
         """The replies to one transaction."""
-        data = b"".join([b"Return-Path: <", sender, b">\r\n", *pieces])  # [RFC 5321 §4.4]
+        data = _one_return_path(b"".join([b"Return-Path: <", sender, b">\r\n", *pieces]))
         content = Content(data, scan(data) if quick(data) else await self._server.scanner.scan(data))
         results = await self._server.store.deliver(
             [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
@@ -247,6 +248,14 @@ class LmtpSession(asyncio.Protocol):
             self._work()
         else:
             self._flush()
+
+
+def _one_return_path(data: bytes) -> bytes:
+    """Without those that the message brought: whoever delivers writes the only one [RFC 5321 §4.4]."""
+    end = data.find(b"\r\n\r\n") + 1  # with the CR of its last line
+    if end <= 0 or _RETURN_PATH.search(data, 0, end) is None:
+        return data
+    return _RETURN_PATH.sub(b"", data[:end]) + data[end:]
 
 
 def _folder(facts: LmtpFacts) -> str:

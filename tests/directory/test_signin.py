@@ -140,6 +140,17 @@ async def test_authzid_names_a_mailbox_and_the_directory_says_where_it_is(house:
     assert refused.value.reason == "authorization"
 
 
+async def test_nobody_submits_as_somebody_else(house: House) -> None:
+    """[RFC 4616 §2]: who may not act as that identity is refused, and not taken for himself."""
+    await house.backend().audience("transport.start")
+    signin = house.sign_in()
+    with pytest.raises(Refused) as refused:
+        await signin.password("submit", "alice", PASSWORD, FACTS, authzid="bob@example.test")
+    assert refused.value.reason == "authorization"
+    assert (await signin.password("submit", "alice", PASSWORD, FACTS, authzid="Alice@example.test")).address \
+        == "alice@example.test"
+
+
 @pytest.mark.parametrize("stored", [
     "{SHA512-CRYPT}$6$rounds=1000$saltsalt$", "{SSHA}", "{BLF-CRYPT}", "{ARGON2ID}"])
 async def test_an_imported_hash_is_verified_and_made_anew(house: House, stored: str) -> None:

@@ -72,6 +72,7 @@ async def test_capabilities_differ_before_and_after_tls(pop):
     assert {b"USER", b"SASL PLAIN LOGIN", b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES"} <= set(secure)
     inside = (await (await pop.sign_in()).ask(b"CAPA")).splitlines()
     assert {b"TOP", b"UIDL", b"EXPIRE NEVER", b"AUTH-RESP-CODE", b"IMPLEMENTATION Atoll"} <= set(inside)
+    assert inside == secure  # [RFC 2449 §6, RFC 5034 §3]: all of them are announced in both states, and the same
 
 
 async def test_no_password_in_the_clear(pop):

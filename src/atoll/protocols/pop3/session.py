@@ -28,7 +28,8 @@ from atoll.protocols.pop3.wire.answers import TERMINATOR, Stuffer, err, ok
 from atoll.protocols.pop3.wire.lines import Command, Reader, TooLong, number, parse
 from atoll.runtime.peers import Peer, peer_of
 
-CAPABILITIES = "TOP UIDL PIPELINING RESP-CODES AUTH-RESP-CODE EXPIRE_NEVER IMPLEMENTATION_Atoll"
+CAPABILITIES = "TOP UIDL PIPELINING RESP-CODES AUTH-RESP-CODE EXPIRE_NEVER IMPLEMENTATION_Atoll USER SASL_PLAIN_LOGIN"
+"""As the frontend says them over TLS [RFC 2449 §6]: nobody signs in without."""
 _LISTED = 200
 
 _log = logging.getLogger("atoll.pop3")

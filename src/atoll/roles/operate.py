@@ -95,16 +95,16 @@ class Operator:
 
     async def recover(self, call: Call, ask: ops.Recover) -> ops.Count:
         access = await self._open(ask.address)
+        there = {str(one.id): one.id for one in _matching(access, ask.text)}
+        missing = [one for one in ask.ids if one not in there]
+        if missing:  # all or nothing: a mistyped id must not stand for everything
+            raise RpcError("not_found", f"no such recoverable item: {missing[0][:64]}")
         target = None
         if ask.into:
             try:
                 target = access.folder(ask.into)
             except StoreError:
                 target = await access.create(ask.into)
-        there = {str(one.id): one.id for one in _matching(access, ask.text)}
-        missing = [one for one in ask.ids if one not in there]
-        if missing:  # all or nothing: a mistyped id must not stand for everything
-            raise RpcError("not_found", f"no such recoverable item: {missing[0][:64]}")
         return ops.Count(len(await access.recover([there[one] for one in ask.ids] or list(there.values()), target)))
 
     # -- sessions -----------------------------------------------------------------------------------------------

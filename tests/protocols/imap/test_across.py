@@ -14,6 +14,7 @@ from atoll.mailbox.shares import ShareWatch
 from atoll.protocols.imap import remote
 from atoll.protocols.imap.wire import utf7
 from tests.directory.conftest import PASSWORD
+from tests.eventually import eventually
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
 OWNERS = ("carol", "dave", "bob")
@@ -207,6 +208,10 @@ async def listed(client: Client, command: bytes) -> dict[bytes, bytes]:
     return {one[2]: one[1] for one in found if one}
 
 
+async def names(client: Client, command: bytes) -> set[bytes]:
+    return set(await listed(client, command))
+
+
 async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -> None:
     await colleagues.house.parts.register.create_mailbox("erin@example.test", display="Erin", database="db2",
                                                          hash_=hashes.make(PASSWORD))
@@ -217,11 +222,10 @@ async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -
     for watch, process in zip(watches, (colleagues.one, colleagues.two), strict=True):
         watch._everything()
         assert process.store.on_shared
-    await asyncio.sleep(0.1)
     alice = await colleagues.sign_in()
     teams = {team(owner).strip(b'"') for owner in owners}
     people = {name.rpartition(b"/")[0] for name in teams}
-    assert set(await listed(alice, b'LIST "" "Other Users/*"')) == teams
+    await eventually(lambda: names(alice, b'LIST "" "Other Users/*"'), teams)
     assert await listed(alice, b'LIST "" "Other Users/%"') == dict.fromkeys(people, b"\\Noselect \\HasChildren")
     assert set(await listed(alice, b'LIST "Other Users/" "%/%"')) == teams
     assert await listed(alice, b'LIST "" "Other Users%"') == {b"Other Users": b"\\Noselect \\HasChildren"}
@@ -231,13 +235,11 @@ async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -
     # what is shared later is found at once, what is taken back is not
     bob = await colleagues.sign_in(b"bob")
     await bob.ok(b"SETACL Sent anyone lr")
-    await asyncio.sleep(0.1)
     carol = await colleagues.sign_in(b"carol")
-    assert set(await listed(carol, b'LIST "" "Other Users/*"')) == {b"Other Users/bob@example.test/Sent"}
+    await eventually(lambda: names(carol, b'LIST "" "Other Users/*"'), {b"Other Users/bob@example.test/Sent"})
     assert set(await listed(bob, b'LIST "" "Other Users/*"')) == set()
     await bob.ok(b"DELETEACL Sent anyone")
-    await asyncio.sleep(0.1)
-    assert set(await listed(carol, b'LIST "" "Other Users/*"')) == set()
+    await eventually(lambda: names(carol, b'LIST "" "Other Users/*"'), set())
     for watch in watches:
         await watch.close()
 

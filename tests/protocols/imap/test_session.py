@@ -10,6 +10,7 @@ import pytest
 
 from atoll.protocols.imap import handover
 from atoll.runtime.sockets import acknowledge_at_once
+from tests.eventually import eventually
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
 
@@ -83,8 +84,7 @@ async def test_no_task_while_idle(site: Site) -> None:
         await client.ok(b"SELECT INBOX")
         client.send(b"i IDLE\r\n")
         await client.line()
-    await asyncio.sleep(0.05)
-    assert len(asyncio.all_tasks()) == before
+    await eventually(lambda: len(asyncio.all_tasks()), before)
 
 
 async def test_the_last_words_are_said_once(site: Site) -> None:

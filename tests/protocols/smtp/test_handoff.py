@@ -10,6 +10,7 @@ import pytest
 from atoll.formats.smtp.commands import MailFrom, RcptTo
 from atoll.protocols.smtp import handoff
 from atoll.protocols.smtp.handoff import Handoff, mail_line
+from tests.eventually import eventually
 from tests.transport.kit import bound
 
 OK = b"250 2.0.0 Ok\r\n"
@@ -80,9 +81,8 @@ async def test_those_of_a_lane_share_a_connection_and_a_write(site):
     held = []
     site.script = lambda peer: held.append(peer)
     waiting = [site.send(b"%02d" % at) for at in range(20)]
-    await asyncio.sleep(0.05)
+    await eventually(lambda: [one[-2:] for one in site.seen[1:]], [b"%02d" % at for at in range(20)])
     assert site.peers[0].reads == reads + 1
-    assert [one[-2:] for one in site.seen[1:]] == [b"%02d" % at for at in range(20)]
     site.peers[0].transport.write((OK * 3 + OK * 2 + b"451 4.3.0 no\r\n" + OK + b"550 5.1.1 x\r\n554 5.5.1 y\r\n"
                                    + OK * 3) * 5)
     assert await codes(*waiting) == [250, 451, 550, 250] * 5
@@ -102,8 +102,7 @@ async def test_a_full_connection_is_not_waited_for(site, monkeypatch):
     held = []
     site.script = lambda peer: held.append(peer)
     waiting = [site.send(b"%d" % at) for at in range(8)]
-    await asyncio.sleep(0.05)
-    assert len(site.seen) == 8
+    await eventually(lambda: len(site.seen), 8)
     for peer in held:
         peer.transport.write(OK * 3)
     assert await codes(*waiting) == [250] * 8

@@ -125,6 +125,18 @@ def test_rfc3516_binary(nested: Imap) -> None:
     assert "\\Seen" in nested.ok("FETCH 1 FLAGS").fetched()[1]["FLAGS"]
 
 
+def test_binary_of_headers_and_texts(nested: Imap) -> None:
+    """imaptest's scripts ask for them; and for "<5>": all from there on."""
+    for section in ("HEADER", "TEXT", "3.MIME", "HEADER.FIELDS (Subject)", "HEADER.FIELDS.NOT (Subject)"):
+        items = nested.ok(f"FETCH 1 (BODY.PEEK[{section}] BINARY.PEEK[{section}] BINARY.SIZE[{section}])").fetched()[1]
+        assert items[f"BINARY[{section}]"] == items[f"BODY[{section}]"]
+        assert items[f"BINARY.SIZE[{section}]"] == str(len(items[f"BODY[{section}]"]))
+    items = nested.ok("FETCH 1 (BODY.PEEK[1]<5> BINARY.PEEK[3]<5> BODY.PEEK[1]<1000>)").fetched()[1]
+    assert items["BODY[1]<5>"] == b"one line\r\ntwo lines"[5:]
+    assert items["BINARY[3]<5>"] == bytes(range(5, 9))
+    assert items["BODY[1]<1000>"] == b""
+
+
 def test_rfc3516_binary_qp_and_unknown_encoding(imap: Imap, box: str, filled: Fill) -> None:
     filled(b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
            b"caf=C3=A9 =\r\nsoft\r\n",

@@ -161,6 +161,8 @@ def _item(item: BodyItem, content: _Content) -> bytes:
 
 
 def _binary(item: BodyItem, content: _Content) -> bytes | None:
+    if item.section.specifier:
+        return _section(item, content)
     part = content.part(item.section.part)
     if part is None:
         return None

@@ -3,7 +3,8 @@
 In     listeners smtp-in (anonymous mail), submit (signed-in sessions), op (the directory relays queue calls).
 Out    LMTP to the mailbox processes; DATA/queue/queue.sqlite and tracking/.
 Spec   PROCESSES 3, 7; ISLANDS 11.14; docs/seams.md 6.
-Fails  a queue in doubt: the role ends, the supervisor starts it anew; nothing unanswered was accepted.
+Fails  no room to open the queue in: the role waits for it, nothing is taken in (room.opened);
+       a queue in doubt: the role ends, the supervisor starts it anew; nothing unanswered was accepted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from atoll.delivery.into_mailbox import IntoMailbox
 from atoll.directory.client.backend import Backend
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.smtp.hop import HopServer
+from atoll.roles.room import opened
 from atoll.roles.transport_op import TransportOp
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
@@ -63,8 +65,12 @@ async def main(ctx: RoleContext) -> None:
         log.error("the queue is in doubt", extra={"f": {"error": str(error)}})
         ctx.stopping.set()
 
-    queue = await Queue.open(SqliteEngine(), folder / "queue.sqlite", DirectoryEpochs(backend), ctx.clock,
-                             process=ctx.instance, on_doubt=in_doubt)
+    queue = await opened(ctx, "queue", folder, lambda: Queue.open(
+        SqliteEngine(), folder / "queue.sqlite", DirectoryEpochs(backend), ctx.clock, process=ctx.instance,
+        on_doubt=in_doubt), away=True)
+    if queue is None:
+        await directory.close()
+        return
     tracking = Tracking(folder / "tracking", ctx.clock, lambda state, detail: ctx.health("tracking", state, detail))
 
     def poison(count: int) -> None:

@@ -133,8 +133,13 @@ class Queue:
     async def open(cls, engine: Engine, path: Path, epochs: Epochs, clock: Clock, *, process: str,
                    on_doubt: Callable[[SqlError], None], schedule: Schedule | None = None) -> Queue:
         """Open, migrate, become the owner."""
-        file = migrate(engine, engine.open(path), Schema.of(files("atoll.transport.sql").joinpath("schema")))
-        ownership = await take_ownership(file.writer, epochs, "queue", process)
+        file = engine.open(path)
+        try:
+            file = migrate(engine, file, Schema.of(files("atoll.transport.sql").joinpath("schema")))
+            ownership = await take_ownership(file.writer, epochs, "queue", process)
+        except BaseException:
+            file.close()
+            raise
         return cls(file, Fence(file.writer, ownership.epoch), clock, on_doubt, schedule or Schedule())
 
     # -- writing

@@ -146,9 +146,13 @@ class Store:
             except StoreError as error:  # it is damaged: a repair has to find it closed
                 await database.close()
                 raise Broken(error.detail) from error
+        try:
+            feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)), self._scanner)
+        except BaseException:
+            await database.close()
+            raise
         self._mounted[name] = database
-        self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)),
-                                                self._scanner)
+        self._feeds[name] = feed
         self._rescans[name] = rescan = Rescan(database, feed, self._scanner)
         self._upkeep[name] = Upkeep(database, self._recoverable_days, feed.forget_blobs, rescan.due)
         for callback in self.on_mounted:
@@ -289,6 +293,9 @@ class Store:
                 batch = self._batch(database)
             except StoreError as error:
                 results[at] = error
+                continue
+            except SqlError as error:
+                results[at] = unavailable(f"{type(error).__name__}: {error}")
                 continue
             batch.requests.append(Request(delivery, known, info.quota if delivery.limited else Quota()))
             waiting.append((batch, len(batch.requests) - 1, at))

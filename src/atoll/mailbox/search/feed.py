@@ -35,6 +35,8 @@ LARGE = 256 << 10
 """Contents above this are read in pieces, and parsed by the content role."""
 MAX_TEXT = 2 << 20
 """Characters of one document's body that are indexed."""
+AGAIN = 1.0
+"""Seconds before a round that failed is tried again."""
 SLICE = 0.002
 GATHER = 1.0
 """Seconds over which new mail is gathered into one batch of the background."""
@@ -97,14 +99,19 @@ class SearchFeed:
                             extra={"f": {"database": self._database.name, "error": str(error)}})
                 self._behind = behind | self._behind
                 await self._repair(error)
+                await asyncio.sleep(AGAIN)
 
     async def _repair(self, error: Exception) -> None:
-        if isinstance(error, SqlError) and not self._database.closed:
+        if not isinstance(error, SqlError) or self._database.closed:
+            return
+        try:
             self._done.clear()
             await self.call(self.index.rebuild)
             for (guid,) in self._database.reader.all("SELECT guid FROM mailbox ORDER BY mid"):
                 self._behind[guid] = None
-        await asyncio.sleep(1)
+        except (SqlError, OSError) as worse:  # a full disk: the next round finds it as it is, and comes here again
+            log.warning("search index: not made anew",
+                        extra={"f": {"database": self._database.name, "error": str(worse)}})
 
     async def catch_up(self, guid: MailboxId) -> None:
         """Return when everything committed before this call is indexed."""

@@ -68,6 +68,7 @@ class HopServer:
         self.ended: Callable[[str], None] = lambda sid: None
         """Told the session id of each signed-in session that is over."""
         self.held = 0
+        self.draining = False
         self.connections: set[HopSession] = set()
         self.facts: dict[bytes, Facts] = {}
 
@@ -102,7 +103,12 @@ class HopServer:
             connection.end()
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing new; end each connection when what is under way there is answered."""
+        """Take nothing new; end each connection when what is under way there is answered.
+
+        A transaction that was begun is heard to its end. One that was not is left in the socket: its frontend hears
+        421 behind all other answers, and nothing of it was taken.
+        """
+        self.draining = True
         deadline = self.clock.monotonic() + seconds
         while self.connections and self.clock.monotonic() < deadline:
             for connection in list(self.connections):
@@ -165,8 +171,8 @@ class HopSession(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Is a message being delivered, or a question asked?"""
-        return self._asking or self._under_way > 0
+        """Is a message being heard or delivered, or a question asked?"""
+        return self._asking or self._under_way > 0 or self._mail is not None
 
     def end(self) -> None:
         """421 and close."""
@@ -181,7 +187,7 @@ class HopSession(asyncio.Protocol):
 
     def _work(self) -> None:
         try:
-            while not self._asking and self._under_way < MAX_UNDER_WAY and (event := self._reader.next()) is not None:
+            while not self._asking and not self._full and (event := self._reader.next()) is not None:
                 if isinstance(event, Line):
                     self._line(event.text)
                 elif isinstance(event, Piece):
@@ -191,11 +197,16 @@ class HopSession(asyncio.Protocol):
         except LineTooLong:
             self._transport.abort()
             return
-        if self._under_way >= MAX_UNDER_WAY and not self._transport.is_closing():
+        if self._full and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
         if not self._asking:
             self._flush()
+
+    @property
+    def _full(self) -> bool:
+        """Is the next transaction to wait?"""
+        return self._under_way >= MAX_UNDER_WAY or (self._server.draining and self._mail is None)
 
     def _say(self, reply: Reply) -> None:
         """Answered with the others of its transaction: a frontend that pipelines waits for the last one only."""

@@ -157,8 +157,8 @@ class Retries:
             self._clock.now_ms() - job.envelope.received >= schedule.give_up_ms
 
 
-async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: bool) -> None:
-    """Give up what an administrator removes. notify: tell the sender, as he wished to be told."""
+async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: bool) -> bytes:
+    """Give up what an administrator removes. notify: tell the sender, as he wished to be told; that report's id."""
     envelope, addresses = jobs[0].envelope, [job.address for job in jobs]
     notice = None
     if notify:
@@ -168,3 +168,4 @@ async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: b
     await queue.settle(envelope.id, addresses, [], notice)
     pipeline.removed(envelope, addresses)
     pipeline.queued.set()
+    return b"" if notice is None else notice.envelope.id

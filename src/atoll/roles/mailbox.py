@@ -37,6 +37,7 @@ from atoll.sql.sqlite import SqliteEngine
 FINISH_SECONDS = 5.0
 """For commands that run when the process is told to stop."""
 MOUNT_AGAIN = 1.0
+TOLD_AT_ONCE = 5000
 """Seconds between attempts to mount a database that could not be."""
 
 FIGURES = ("groups", "units", "deliveries", "log_bytes", "checkpoints", "unindexed_mailboxes", "indexed")
@@ -126,7 +127,7 @@ async def _tell_ended(backend: Backend, ended: list[str]) -> None:
     while True:
         await asyncio.sleep(1)
         if ended:
-            gone = ended.copy()
+            gone = ended[:TOLD_AT_ONCE]  # a directory that was away for long is told in parts
             try:
                 await backend.ended(gone)
             except RpcError:

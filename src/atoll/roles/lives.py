@@ -252,6 +252,10 @@ class Lives:
         try:
             await life.child.start(role.instance.role.module, role.sockets, environment,
                                    self._sockets.identity(role.instance), fds.values())
+        except OSError:
+            if life.handover >= 0:
+                os.close(life.handover)
+            raise
         finally:
             if before >= 0:
                 os.close(before)  # it is the new process's now: should that crash, it is gone

@@ -146,6 +146,11 @@ def test_a_dismounted_database(desk: Desk) -> None:
             "unknown: its database is not mounted"
         assert "dismounted\t" in desk("database", "list").stdout
         assert "none" not in desk("database", "list").stdout
+        assert desk("role", "restart", "mailbox-1").returncode == 0  # whoever copies its files now is not disturbed
+        assert {row["database"]: row["state"] for row in desk.json("database", "list")["databases"]} == {
+            "db1": "dismounted", "db2": "mounted"}
+        row = next(row for row in desk.json("health")["rows"] if row["name"] == "database db1")
+        assert (row["state"], row["detail"]) == ("warn", "dismounted: atoll database mount db1 opens it")
     finally:
         assert desk("database", "mount", "db1").returncode == 0
     row = next(row for row in desk.json("health")["rows"] if row["name"] == "database db1")
@@ -172,6 +177,19 @@ def test_deleted_items_by_id_and_by_words(desk: Desk) -> None:
     assert {row["sender"] for row in rows.values()} == {"carla"}
     assert desk("mailbox", "recoverable", "recover", ALICE, "--text", "carla").returncode == 0
     assert desk.json("mailbox", "recoverable", "list", ALICE)["items"] == []
+
+
+def test_sessions_tell_where_they_are(desk: Desk) -> None:
+    client = desk.imap("alice")
+    client.create("Reading")
+    rows = desk.json("session", "list", ALICE)["sessions"]
+    assert [row["folder"] for row in rows if row["protocol"] == "imap"] == [""]
+    client.select("Reading")
+    rows = desk.json("session", "list", ALICE)["sessions"]
+    assert [row["folder"] for row in rows if row["protocol"] == "imap"] == ["Reading"]
+    assert desk("session", "end", rows[0]["sid"]).returncode == 0
+    with pytest.raises((imaplib.IMAP4.error, OSError)):
+        client.noop()
 
 
 def test_restores_say_what_they_did(desk: Desk) -> None:

@@ -194,6 +194,11 @@ class Store:
         """Names of the databases that were mounted here since the start."""
         return sorted(self._paths)
 
+    def leave(self, name: str, path: Path) -> None:
+        """A database that an administrator has closed, before our start perhaps: it waits for mount()."""
+        self._paths[name] = path
+        self._dismounted.add(name)
+
     def is_dismounted(self, name: str) -> bool:
         """Closed by an administrator: nobody but he opens it again."""
         return name in self._dismounted

@@ -25,7 +25,7 @@ from atoll.protocols.imap.server import ImapServer
 from atoll.protocols.lmtp.server import LmtpServer
 from atoll.protocols.pop3.server import Pop3Server
 from atoll.roles import writers
-from atoll.roles.operate import Operator
+from atoll.roles.operate import Operator, dismounted
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
@@ -87,7 +87,7 @@ async def main(ctx: RoleContext) -> None:
     imap.ended = pop3.ended = ended.append
     telling = asyncio.create_task(_tell_ended(backend, ended))
     shares = ShareWatch(store, backend)
-    mounting = [asyncio.create_task(_mount(ctx, store, at))
+    mounting = [asyncio.create_task(_mount(ctx, backend, store, at))
                 for at in ctx.config.databases if f"mailbox-{at.process}" == ctx.name]
     if mounting:
         await asyncio.wait(mounting, timeout=10)
@@ -135,12 +135,16 @@ async def _tell_ended(backend: Backend, ended: list[str]) -> None:
             del ended[:len(gone)]
 
 
-async def _mount(ctx: RoleContext, store: Store, at: DatabaseAt) -> None:
-    """Until it is mounted; a failure is shown by `atoll health`."""
+async def _mount(ctx: RoleContext, backend: Backend, store: Store, at: DatabaseAt) -> None:
+    """Until it is mounted, unless an administrator has dismounted it; `atoll health` shows either, and a failure."""
     path = DataPaths(ctx.data).mailbox(ctx.name) / f"{at.name}.sqlite"
     ctx.health(f"database {at.name}", "warn", "being opened; one of an older version is migrated first")
     while True:
         try:
+            if any(one.name == at.name and not one.mounted for one in await backend.databases(ctx.name)):
+                store.leave(at.name, path)
+                ctx.health(f"database {at.name}", "warn", dismounted(at.name))
+                return
             await store.mount(at.name, path)
         except (SqlError, RpcError, OSError) as error:
             ctx.health(f"database {at.name}", "fail", str(error))

@@ -116,7 +116,7 @@ class Operator:
                 if claims is not None and ask.user in ("", to_text(claims.sub)):
                     idle = max(0.0, self._store.clock.monotonic() - session.last_active)
                     rows.append(ops.SessionRow(claims.sid, claims.adr, protocol, claims.ip, claims.iat, self._name,
-                                               idle))
+                                               idle, _place(session)))
         return ops.Sessions(rows)
 
     async def session_end(self, call: Call, ask: ops.SessionEnd) -> ops.Count:
@@ -150,12 +150,12 @@ class Operator:
     async def dismount(self, call: Call, ask: ops.DatabaseName) -> Empty:
         self._store.path_of(ask.database)
         await self._store.dismount(ask.database)
-        self._health(f"database {ask.database}", "warn", f"dismounted: {_opens(ask.database)}")
+        self._health(f"database {ask.database}", "warn", dismounted(ask.database))
         return Empty()
 
     def _database(self, name: str) -> MailboxDatabase:
         if self._store.is_dismounted(name):
-            raise RpcError("refused", f"{name} is dismounted: {_opens(name)}")
+            raise RpcError("refused", f"{name} is {dismounted(name)}")
         return self._store.database(name)
 
     async def check(self, call: Call, ask: ops.DatabaseCheck) -> ops.CheckReport:
@@ -212,8 +212,15 @@ class Operator:
         return ops.Restored(count, into)
 
 
-def _opens(name: str) -> str:
-    return f"atoll database mount {name} opens it"
+def _place(session: Any) -> str:
+    """The folder that an IMAP session has selected here; POP3 has the INBOX only, and does not say so."""
+    selected = getattr(session, "selected", None)
+    return "" if selected is None else str(selected.folder.path)
+
+
+def dismounted(name: str) -> str:
+    """What is said of a database that an administrator has closed."""
+    return f"dismounted: atoll database mount {name} opens it"
 
 
 def _item(text: str) -> int:

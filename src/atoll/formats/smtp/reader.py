@@ -10,8 +10,9 @@ Fails  LineTooLong. A CR or LF alone or a NUL in DATA is noted in End.fault: the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from io import IncrementalNewlineDecoder
+
+import msgspec
 
 COMMAND_LINE = 2048
 """Octets of a command line with its parameters; RFC 5321 asks for 512 and more for each extension."""
@@ -29,23 +30,20 @@ class LineTooLong(Exception):
     """The client sends a command line beyond the limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A command line without its CRLF. bare: it holds a CR, LF or NUL of its own."""
 
     text: bytes
     bare: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """Octets of the content."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True, gc=False):
     """The content (DATA) or the chunk (BDAT) is whole. fault: "" or what is wrong with its line ends."""
 
     fault: str = ""
@@ -104,6 +102,24 @@ class Reader:
     def in_content(self) -> bool:
         """Is more of a message's content to come?"""
         return self._mode != "line"
+
+    def whole(self, head: re.Pattern[bytes]) -> tuple[tuple[bytes, ...], bytes] | None:
+        """A transaction that is here from its first command to its last octet: (groups of `head`, content).
+
+        head: its command lines, the last group being the size of the content. None: it is none that `head` matches, or
+        not all of it has come; next() takes it then, line by line.
+        """
+        if self._mode != "line" or (found := head.match(self._buffer)) is None:
+            return None
+        words = found.groups()
+        start = found.end()
+        end = start + int(words[-1])
+        if end > len(self._buffer):
+            return None
+        with memoryview(self._buffer) as view, view[start:end] as part:
+            content = part.tobytes()
+        del self._buffer[:end]
+        return words, content
 
     def next(self) -> Line | Piece | End | None:
         """The next event, or None."""

@@ -29,7 +29,7 @@ from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.commands import RcptTo, Refuse, parse_bdat
-from atoll.formats.smtp.inside import InsideMail, inside_mail, inside_rcpt
+from atoll.formats.smtp.inside import WHOLE, InsideMail, inside_mail, inside_rcpt
 from atoll.formats.smtp.reader import AUTH_LINE, End, Line, LineTooLong, Piece, Reader
 from atoll.formats.smtp.replies import Reply
 from atoll.runtime.admission import prefix_of
@@ -45,6 +45,7 @@ MAX_HELD = 256 * 2**20
 Accept = Callable[[Envelope, bytes, Callable[[Reply], None]], None]
 _log = logging.getLogger("atoll.smtp.hop")
 _NO_FACTS = Facts()
+_END = End()
 
 
 class HopServer:
@@ -187,9 +188,17 @@ class HopSession(asyncio.Protocol):
 
     def _work(self) -> None:
         try:
-            while not self._asking and not self._full and (event := self._reader.next()) is not None:
+            while not self._asking and not self._full:
+                if self.claims is None and (whole := self._reader.whole(WHOLE)) is not None:
+                    (mail, rcpt, _), content = whole
+                    self._whole(mail, rcpt, content)
+                    continue
+                event = self._reader.next()
+                if event is None:
+                    break
                 if isinstance(event, Line):
-                    self._line(event.text)
+                    verb, _, rest = event.text.partition(b" ")
+                    self._line(verb, rest)
                 elif isinstance(event, Piece):
                     self._piece(event.data)
                 else:
@@ -231,8 +240,15 @@ class HopSession(asyncio.Protocol):
         if out and not self._transport.is_closing():
             self._transport.write(b"".join(out))
 
-    def _line(self, text: bytes) -> None:
-        verb, _, rest = text.partition(b" ")
+    def _whole(self, mail: bytes, rcpt: bytes, content: bytes) -> None:
+        """A message of which everything has come, as nearly all have: the same as line by line."""
+        self._line(b"MAIL", mail)
+        self._line(b"RCPT", rcpt)
+        self._last = True
+        self._piece(content)
+        self._end(_END)
+
+    def _line(self, verb: bytes, rest: bytes) -> None:
         try:
             self._command(verb, rest)
         except Refuse as refuse:

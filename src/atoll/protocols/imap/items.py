@@ -40,7 +40,7 @@ class Plan:
     """One FETCH, ready to be used for every row. count: how many messages were answered."""
 
     __slots__ = ("_access", "_copies", "_format", "_ids", "_ready", "_values", "bodies", "count", "has_flags",
-                 "marks_seen", "want")
+                 "marks_seen", "only_uids", "want")
 
     def __init__(self, items: tuple[FetchItem, ...], selected: Selected, *, uid: bool, modseq: bool) -> None:
         names = dict.fromkeys(item for item in items if isinstance(item, str))
@@ -51,6 +51,7 @@ class Plan:
         self.bodies = tuple(dict.fromkeys(item for item in items if isinstance(item, BodyItem)))
         self.marks_seen = any(not item.peek for item in self.bodies)
         self.has_flags = "FLAGS" in names
+        self.only_uids = names.keys() == {"UID"} and not self.bodies  # the session knows them without a row
         self.count = 0
         self.want = Want.HOT
         if any(name not in _HOT for name in names):

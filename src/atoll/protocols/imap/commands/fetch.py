@@ -46,9 +46,30 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     ranges = selected.asked(args.messages, uid=uid)
     if args.changed_since is not None:
         return await _changed(session, selected, plan, args, ranges)
+    if plan.only_uids:
+        return await _uids(session, selected, ranges)
     await _write_all(session, selected, plan, ranges)
     missed = not uid and sum(high - low + 1 for low, high in ranges) > plan.count
     return Ok("Fetched", "EXPUNGEISSUED" if missed else "")  # [RFC 5530 §3]
+
+
+async def _uids(session: Session, selected: Selected, ranges: list[tuple[int, int]]) -> Ok:
+    """Uids are told of all messages that the session knows, also of those that others have expunged meanwhile.
+
+    The client learns of that by the EXPUNGE, and may use the numbers until then [RFC 2180 §4.1.2].
+    """
+    size = SLICES[Want.MARKS]
+    for low, high in ranges:
+        for first, count in selected.uids.within(low, high):
+            number = selected.uids.seq(first)
+            for done in range(0, count, size):
+                some = min(size, count - done)
+                pairs = [0] * (2 * some)
+                pairs[::2] = range(number + done, number + done + some)
+                pairs[1::2] = range(first + done, first + done + some)
+                session.write(b"* %d FETCH (UID %d)\r\n" * some % tuple(pairs))
+                await session.breathe()
+    return Ok("Fetched")
 
 
 async def _write_all(session: Session, selected: Selected, plan: Plan, ranges: list[tuple[int, int]]) -> None:

@@ -79,6 +79,8 @@ class Running:
         self.swapped = asyncio.Event()
         self.again = asyncio.Event()
         """Whoever asked for a restart does not wait for a back-off."""
+        self.alone = False
+        """It died while there was no directory, perhaps of that."""
         self.restarting = False
         """From an operator's word until it is ready again."""
         self.planned = False
@@ -224,8 +226,9 @@ class Lives:
         return code
 
     async def _pause(self, role: Running, code: int) -> None:
-        """After a death: wait before the next start, unless somebody asks for it."""
+        """After a death: wait before the next start, unless somebody asks for it or the directory is back."""
         role.again.clear()
+        role.alone = not all(one.ready for one in self.roles if one.instance.role.kind == "directory")
         role.restarting = False
         now = self._clock.monotonic()
         delay = role.backoff.died(now, random.random())  # noqa: S311 - jitter
@@ -235,6 +238,7 @@ class Lives:
         if loops:
             role.settled.set()
         await first(self._stopping.wait(), role.again.wait(), within=delay)
+        role.alone = False
 
     async def _begin(self, role: Running) -> Life:
         """A new process that has its start message."""
@@ -273,6 +277,10 @@ class Lives:
             life.up.set()
             self._settle(role, life)
             _log.info("role ready", extra={"f": {"of": role.name}})
+            if role.instance.role.kind == "directory":
+                for one in self.roles:
+                    if one.alone:
+                        one.again.set()
 
     def _settle(self, role: Running, life: Life) -> None:
         if role.life is life and life.up.is_set():

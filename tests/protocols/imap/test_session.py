@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from atoll.protocols.imap import handover
+from atoll.protocols.imap.command import Ok
+from atoll.protocols.imap.commands import COMMANDS
 from atoll.runtime.sockets import acknowledge_at_once
 from tests.eventually import eventually
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
@@ -62,6 +67,30 @@ async def test_answers_that_lie_ready(site: Site) -> None:
     await client.ok(b"EXPUNGE")
     await check(client, 588)
     await check(other, 588)  # it was not told of the twelve: numbers as they were before
+
+
+async def test_few_commands_begin_in_a_turn_of_the_loop(site: Site) -> None:
+    """Many come at once: a turn does not become as long as all of them."""
+    begun: Counter[int] = Counter()
+    turn, loop = 0, asyncio.get_running_loop()
+
+    async def slow(session: object, args: object, tag: bytes) -> Ok:
+        begun[turn] += 1
+        time.sleep(0.001)
+        return Ok("Done")
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        if sum(begun.values()) < len(clients):
+            loop.call_soon(count)
+
+    clients = [await site.sign_in() for _ in range(16)]
+    site.one.server.commands = {**COMMANDS, "NOOP": replace(COMMANDS["NOOP"], run=slow)}
+    loop.call_soon(count)
+    await asyncio.gather(*(client.ok(b"NOOP") for client in clients))
+    assert sum(begun.values()) == 16
+    assert max(begun.values()) <= 4, begun
 
 
 async def test_idle_is_told_at_once(site: Site) -> None:

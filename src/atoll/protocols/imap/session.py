@@ -218,6 +218,8 @@ class Session(asyncio.Protocol):
 
     async def _answer(self, command: Text) -> None:
         tag = command.tag
+        # Short turns: what is under way needs several (a commit, its answer), and all that begins makes them longer.
+        await self.server.starts.take()
         try:
             if command.bad:
                 raise Bad(command.bad)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SLICES = {Want.HOT: 500, Want.MARKS: 1000, Want.META: 250, Want.LISTED: 250}
 """Rows read and printed at once: about a millisecond."""
 BODY_SLICE = 32
+SHORT = 50
+"""Rows after which nobody else needs to have his turn first."""
 
 
 def parse(cur: Cursor) -> Fetch:
@@ -151,6 +153,9 @@ async def _write(session: Session, selected: Selected, plan: Plan, numbered: lis
         plan.ready(selected.folder, numbered[0][1][0], numbered[-1][1][0])
     if not plan.bodies:
         session.write(plan.lines(numbered))
+        if len(numbered) < SHORT:  # no time was used up
+            await session.drain()
+            return
     else:
         bodies = Bodies(session, selected, plan)
         for position, row in numbered:

@@ -118,6 +118,14 @@ def test_6_4_4_uid_search(found: Imap) -> None:
     assert found.ok("SEARCH 5:9").search() == [5, 6]
 
 
+def test_addresses_are_found_in_spite_of_comments(imap: Imap, box: str) -> None:
+    imap.append(box, b"From: <user-from (comment)@ (comment) domain.test>\r\nTo: a (b)\r\n @c.test (Some One)\r\n\r\nx\r\n")
+    imap.select(box)
+    for key in ("FROM user-from@domain.test", "FROM comment", "TO a@c.test", 'TO "some one"', 'HEADER FROM "(comment)"'):
+        assert imap.ok(f"SEARCH {key}").search() == [1], key
+    assert imap.ok("SEARCH TO b@c.test").search() == []
+
+
 def test_numbers_beyond_the_end_are_found_nowhere(imap: Imap, box: str) -> None:
     """As imaptest has it: a search for what is not there finds nothing, where FETCH is out of form."""
     imap.select(box)

@@ -218,8 +218,7 @@ class Session(asyncio.Protocol):
 
     async def _answer(self, command: Text) -> None:
         tag = command.tag
-        # Short turns: what is under way needs several (a commit, its answer), and all that begins makes them longer.
-        await self.server.starts.take()
+        await self.server.starts.take()  # short turns: what is under way needs several
         try:
             if command.bad:
                 raise Bad(command.bad)
@@ -499,4 +498,3 @@ class Session(asyncio.Protocol):
             # Closed later, forgotten now: who selects there again needs another one.
             self.links = {mailbox: one for mailbox, one in self.links.items() if one is not link}
             link.transport.close()
-

@@ -7,8 +7,10 @@ from __future__ import annotations
 import imaplib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,6 +226,29 @@ def test_imports_fail_when_nothing_could_come(desk: Desk, tmp_path: Path) -> Non
     done = desk("import", "mbox", tmp_path / "tree", *to)  # in a tree there may be anything
     assert done.returncode == 0
     assert "left out" in done.stdout
+
+
+def test_an_import_that_is_interrupted_ends_at_once_and_goes_on(desk: Desk, tmp_path: Path) -> None:
+    count = 12_000
+    (tmp_path / "big.mbox").write_text("".join(
+        f"From a@b Mon Jan  1 00:00:00 2024\nSubject: big {at}\n\nline {at}\n\n" for at in range(count)))
+    words = ["import", "mbox", str(tmp_path / "big.mbox"), "--to", "admin@example.test", "--folder", "Big"]
+    client = desk.imap("admin")
+    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "ATOLL_DATA": str(desk.island.data)}) as running:
+        while client.status("Big", "(MESSAGES)")[0] == "NO" or b" 0)" in client.status("Big", "(MESSAGES)")[1][0]:
+            time.sleep(0.02)
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        _, said = running.communicate(timeout=60)
+    assert said == "atoll: interrupted: run it again to go on\n"
+    assert running.returncode == 1
+    assert time.monotonic() - begun < 5
+    (done,) = desk.json(*words)["imports"]
+    assert 0 < done["already"] < count
+    assert done["already"] + done["messages"] == count
+    assert client.select("Big")[1] == [str(count).encode()]
 
 
 def test_imports_from_servers_that_are_not_there(desk: Desk, tmp_path: Path) -> None:

@@ -204,6 +204,18 @@ def test_6_4_5_sequence_sets(imap: Imap, box: str, filled: Fill) -> None:
     imap.bad("FETCH 1:5 FLAGS")
 
 
+def test_uids_alone_of_a_mailbox_with_gaps(imap: Imap, box: str) -> None:
+    for _ in range(3):
+        imap.ok(f"APPEND {box}" + " {5+}\r\nx\r\n\r\n" * 700)
+    imap.select(box)
+    imap.ok("STORE 3:1200,1202,1204:1206,2099 +FLAGS.SILENT (\\Deleted)")
+    imap.ok("EXPUNGE")
+    left = [1, 2, 1201, 1203, *range(1207, 2099), 2100]
+    found = imap.ok("FETCH 1:* (UID)").fetched()
+    assert {number: int(items["UID"]) for number, items in found.items()} == dict(enumerate(left, 1))
+    assert list(imap.ok("UID FETCH 2:1203,2000:* UID").by_uid()) == [2, 1201, 1203, *range(2000, 2099), 2100]
+
+
 def test_empty_mailbox(imap: Imap, box: str) -> None:
     imap.select(box)
     for command in ("FETCH 1:* FLAGS", "UID FETCH 1:* FLAGS", "UID FETCH * FLAGS", "UID STORE 1:* +FLAGS (\\Seen)",

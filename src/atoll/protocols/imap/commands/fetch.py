@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SLICES = {Want.HOT: 500, Want.MARKS: 1000, Want.META: 250, Want.LISTED: 250}
 """Rows read and printed at once: about a millisecond."""
 BODY_SLICE = 32
+_UID_LINE = b"* %d FETCH (UID %d)\r\n"
 SHORT = 50
 """Rows after which nobody else needs to have his turn first."""
 
@@ -60,7 +61,7 @@ async def _uids(session: Session, selected: Selected, ranges: list[tuple[int, in
 
     The client learns of that by the EXPUNGE, and may use the numbers until then [RFC 2180 §4.1.2].
     """
-    size = SLICES[Want.MARKS]
+    size, filled = SLICES[Want.MARKS], list[int]()
     for low, high in ranges:
         for first, count in selected.uids.within(low, high):
             number = selected.uids.seq(first)
@@ -69,8 +70,12 @@ async def _uids(session: Session, selected: Selected, ranges: list[tuple[int, in
                 pairs = [0] * (2 * some)
                 pairs[::2] = range(number + done, number + done + some)
                 pairs[1::2] = range(first + done, first + done + some)
-                session.write(b"* %d FETCH (UID %d)\r\n" * some % tuple(pairs))
-                await session.breathe()
+                filled += pairs
+                if len(filled) >= 2 * size:
+                    session.write(_UID_LINE * (len(filled) // 2) % tuple(filled))
+                    filled.clear()
+                    await session.breathe()
+    session.write(_UID_LINE * (len(filled) // 2) % tuple(filled))
     return Ok("Fetched")
 
 

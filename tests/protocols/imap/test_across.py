@@ -12,6 +12,7 @@ from atoll.directory.client.model import Quota
 from atoll.directory.server.auth import hashes
 from atoll.mailbox.shares import ShareWatch
 from atoll.protocols.imap import remote
+from atoll.protocols.imap.commands import list as list_
 from atoll.protocols.imap.wire import utf7
 from tests.directory.conftest import PASSWORD
 from tests.eventually import eventually
@@ -212,7 +213,8 @@ async def names(client: Client, command: bytes) -> set[bytes]:
     return set(await listed(client, command))
 
 
-async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -> None:
+async def test_what_people_of_other_processes_share_is_found(colleagues: Site, monkeypatch: pytest.MonkeyPatch
+                                                             ) -> None:
     await colleagues.house.parts.register.create_mailbox("erin@example.test", display="Erin", database="db2",
                                                          hash_=hashes.make(PASSWORD))
     owners = (*OWNERS, "erin")  # two of the other process: it is asked once for both
@@ -229,7 +231,15 @@ async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -
     assert await listed(alice, b'LIST "" "Other Users/%"') == dict.fromkeys(people, b"\\Noselect \\HasChildren")
     assert set(await listed(alice, b'LIST "Other Users/" "%/%"')) == teams
     assert await listed(alice, b'LIST "" "Other Users%"') == {b"Other Users": b"\\Noselect \\HasChildren"}
-    assert not any(name.startswith(b"Other") for name in await listed(alice, b'LIST "" "*"'))
+    own = {name for name in await listed(alice, b'LIST "" "*"') if not name.startswith(b"Other")}
+    assert {b"INBOX", b"Sent"} <= own
+    assert set(await listed(alice, b'LIST "" "*"')) == own | teams
+    assert set(await listed(alice, b'LIST "" "%"')) == {name for name in own if b"/" not in name} | {b"Other Users"}
+    assert not any(name.startswith(b"Other") for name in await listed(alice, b'LIST "" "S*"'))
+    with monkeypatch.context() as many:
+        many.setattr(list_, "MAX_UNASKED", 1)
+        assert set(await listed(alice, b'LIST "" "*"')) == own
+        assert set(await listed(alice, b'LIST "" "Other Users/*"')) == teams
     found = await alice.ok(b'LIST "" "Other Users/*" RETURN (STATUS (MESSAGES))')
     assert sum(line.startswith(b"* STATUS") for line in found) == len(owners)
     # what is shared later is found at once, what is taken back is not
@@ -258,7 +268,7 @@ async def test_subscribed_ones_are_found_by_any_pattern(colleagues: Site) -> Non
     teams = {team(owner).strip(b'"') for owner in OWNERS}
     assert set(await listed(alice, b'LSUB "" *')) == own | teams
     assert set(await listed(alice, b'LIST (SUBSCRIBED) "" *')) == own | teams
-    assert set(await listed(alice, b'LIST "" *')).isdisjoint(teams)
+    assert set(await listed(alice, b'LIST "" *')) == own | teams
     found = await alice.ok(b'LIST (SUBSCRIBED RECURSIVEMATCH) "" "Other Users/%"')
     assert sorted(found) == [b'* LIST (\\NonExistent) "/" "Other Users/%b@example.test" ' % owner.encode()
                              + b'("CHILDINFO" ("SUBSCRIBED"))\r\n' for owner in sorted(OWNERS)]

@@ -3,8 +3,9 @@
 Folders of recoverable items are hidden: they are listed for a pattern that begins with "Recoverable Items", or always
 when the configuration says so.
 Other people's folders are listed for a pattern that begins with "Other Users": of the person whom it names, or of all
-who share something; those that the client is subscribed to for every pattern that they match. Other processes are asked
-to answer for theirs, each of them once.
+who share something; for "*" as well, since most clients ask for nothing else ("complete hierarchy", [RFC 2342 §1]),
+unless more people share than a client would want to see unasked; those that the client is subscribed to for every
+pattern that they match. Other processes are asked to answer for theirs, each of them once.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 HIDDEN = "Recoverable Items"
 MAX_PATTERNS = 100
+MAX_UNASKED = 100
+"""People whose folders are listed for "*". Of more, those that the client is subscribed to or asks for by name."""
 SELECTS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURNS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
 
@@ -186,7 +189,9 @@ async def _candidates(session: Session, patterns: list[Pattern], *, subscribed: 
         found.lost += session.mine.subscribed_names()
     asked: set[str] = set()
     people = await _people(session, patterns, subscribed=subscribed)
-    found.others = any(people.values())
+    found.others = any(people.values()) or (not session.is_delegate and any(
+        pattern.ends_in_percent and pattern.matches(names.OTHER_USERS) for pattern in patterns)
+        and bool(await _sharing(session)))
     for address, everybody in people.items():
         try:
             access = await names.other_user(session, address)
@@ -209,14 +214,17 @@ async def _people(session: Session, patterns: list[Pattern], *, subscribed: bool
     """Addresses that the patterns name; of all who share something (True) when a wildcard stands in its place."""
     people: dict[str, bool] = {}
     for pattern in patterns:
-        reaches = subscribed and pattern.has_wildcard and names.OTHER_USERS.startswith(pattern.literal)
+        reaches = (pattern.is_deep or (subscribed and pattern.has_wildcard)) and names.OTHER_USERS.startswith(
+            pattern.literal)
         if not reaches and not f"{pattern.literal}/".startswith(f"{names.OTHER_USERS}/"):
             continue
         address, slash, _ = pattern.literal.removeprefix(names.OTHER_USERS).removeprefix("/").partition("/")
         if address and not reaches and (slash or not pattern.has_wildcard):
             people.setdefault(address, False)
         elif pattern.has_wildcard:
-            people.update(dict.fromkeys(await _sharing(session), True))
+            sharing = await _sharing(session)
+            if len(sharing) <= MAX_UNASKED or subscribed or pattern.literal.startswith(names.OTHER_USERS):
+                people.update(dict.fromkeys(sharing, True))
     return people
 
 

@@ -14,15 +14,16 @@ _LITERAL = re.compile(r"[^*%]*")
 
 
 class Pattern:
-    """One pattern. literal: what stands before the first wildcard."""
+    """One pattern. literal: what stands before the first wildcard. is_deep: it reaches through every level."""
 
-    __slots__ = ("_inbox", "_text", "ends_in_percent", "has_percent", "has_wildcard", "literal")
+    __slots__ = ("_inbox", "_text", "ends_in_percent", "has_percent", "has_wildcard", "is_deep", "literal")
 
     def __init__(self, text: str) -> None:
         self._text = re.sub("%+", "%", _MANY.sub("*", text))
         found = _LITERAL.match(self._text)
         self.literal = found.group() if found else ""
         self.has_percent = "%" in self._text
+        self.is_deep = "*" in self._text
         self.ends_in_percent = self._text.endswith("%")
         self.has_wildcard = len(self.literal) < len(self._text)
         head = self.literal[:5]

@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Callable
 
 from atoll.base.ids import new_id, to_text
+from atoll.formats.sasl import Credentials, NotSasl
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.commands import MailFrom, RcptTo, Refuse, parse_bdat, parse_mail, parse_rcpt, split_address
 from atoll.formats.smtp.reader import AUTH_LINE, COMMAND_LINE, End, Line, Reader
@@ -23,7 +24,7 @@ from atoll.protocols.smtp.connection import Connection
 from atoll.protocols.smtp.handoff import HopConnection, facts_word, mail_line
 from atoll.protocols.smtp.incoming import Incoming
 from atoll.protocols.smtp.received import protocol_name, received
-from atoll.protocols.smtp.sasl import Credentials, Exchange, NotSasl
+from atoll.protocols.smtp.sasl import Exchange
 from atoll.protocols.smtp.shared import Shared
 from atoll.protocols.smtp.states import State, after
 from atoll.protocols.smtp.submission import open_submission
@@ -50,12 +51,10 @@ class Session(Connection):
         self.secure = secure
         self._greeting: asyncio.TimerHandle | None = None
         self._state = State.START
-        self._helo = ""
+        self._helo = self._word = self._login = ""
         self._esmtp = False
         self._facts = HopFacts()
-        self._word = ""
         self._exchange: Exchange | None = None
-        self._login = ""
         self._hop: HopConnection | None = None
         self._mail: MailFrom | None = None
         self._id = b""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from atoll.directory.client.model import ClientFacts, Refused
+from atoll.formats.sasl import Credentials
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
 from atoll.protocols.smtp.handoff import HopConnection
-from atoll.protocols.smtp.sasl import Credentials
 from atoll.protocols.smtp.shared import Shared
 from atoll.protocols.smtp.types import HopFacts
 from atoll.runtime.admission import Ticket

@@ -45,17 +45,6 @@ FIGURES = ("groups", "units", "deliveries", "log_bytes", "checkpoints", "unindex
 log = logging.getLogger(__name__)
 
 
-class DirectoryEpochs:
-    """The directory keeps the high-water mark of owner epochs."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def next_epoch(self, database: str, at_least: int) -> int:
-        """Durable at the directory when it returns."""
-        return await self._backend.owner_epoch(database, at_least)
-
-
 async def main(ctx: RoleContext) -> None:
     """Mount, serve, dismount."""
     folder, paths = DataPaths(ctx.data).mailbox(ctx.name), RunPaths(ctx.data)
@@ -66,7 +55,7 @@ async def main(ctx: RoleContext) -> None:
     backend.start()
     engine = SqliteEngine()
     turns, scanner = Turns(), Scanner(ContentClient(paths.content, runs=lambda: ctx.runs("content")))
-    store = Store(engine, backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock,
+    store = Store(engine, backend.mailbox, backend, process=ctx.instance, clock=ctx.clock,
                   recoverable_days=ctx.config.store.recoverable_days, turns=turns, scanner=scanner)
 
     def from_frontend(peer: Peer) -> bool:

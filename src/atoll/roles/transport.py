@@ -40,17 +40,6 @@ DRAIN_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
-class DirectoryEpochs:
-    """The directory keeps the high-water mark of owner epochs."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def next_epoch(self, database: str, at_least: int) -> int:
-        """Durable at the directory when it returns."""
-        return await self._backend.owner_epoch(database, at_least)
-
-
 async def main(ctx: RoleContext) -> None:
     """Open the queue, serve, finish what is in flight."""
     paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
@@ -66,7 +55,7 @@ async def main(ctx: RoleContext) -> None:
         ctx.stopping.set()
 
     queue = await opened(ctx, "queue", folder, lambda: Queue.open(
-        SqliteEngine(), folder / "queue.sqlite", DirectoryEpochs(backend), ctx.clock, process=ctx.instance,
+        SqliteEngine(), folder / "queue.sqlite", backend, ctx.clock, process=ctx.instance,
         on_doubt=in_doubt), away=True)
     if queue is None:
         await directory.close()

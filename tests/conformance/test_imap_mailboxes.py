@@ -159,17 +159,6 @@ def test_5_1_utf8_names_after_enable_rev2(own: Imap) -> None:
     assert "a & b" in own.ok('LIST "" "a*"').boxes()
 
 
-def test_5_1_one_name_in_two_spellings_is_one_mailbox(own: Imap) -> None:
-    """A Mac may write an umlaut as two characters."""
-    own.ok('CREATE "Bu&Awg-cher"')
-    assert own.no('CREATE "B&APw-cher"').code == "ALREADYEXISTS"
-    assert "B&APw-cher" in own.ok('LIST "" "Bu&Awg-*"').boxes()
-    own.ok('RENAME "Bu&Awg-cher" "Ma&AwgA3w-e"')
-    own.ok('STATUS "M&AOQA3w-e" (MESSAGES)')
-    own.ok("ENABLE IMAP4rev2")
-    assert own.ok('SELECT "Ma\u0308\u00dfe"').one("LIST").values[2] in ("M\u00e4\u00dfe", "M\u00e4\u00dfe".encode())
-
-
 def test_6_3_6_rename_with_hierarchy(own: Imap) -> None:
     for name in ("p/q/r", "other"):
         own.ok(f"CREATE {name}")

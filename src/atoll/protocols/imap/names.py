@@ -78,6 +78,8 @@ def check_new(name: str) -> None:
         or any(not level or level in (".", "..") or len(level) > MAX_LEVEL or level != level.strip()
                for level in levels)
         or any(char in "%*\\" or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+        # Two spellings of one name would be two mailboxes that look alike [RFC 9051 §5.1: Net-Unicode, RFC 5198].
+        or unicodedata.normalize("NFC", name) != name
         or (levels[0] == OTHER_USERS and len(levels) < 3)
     )
     if wrong:

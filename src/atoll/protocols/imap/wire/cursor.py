@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import unicodedata
 
 from atoll.protocols.imap.types import STAR, Ranges, SequenceSet, merge
 from atoll.protocols.imap.wire import utf7
@@ -141,7 +140,7 @@ class Cursor:
     # values
 
     def mailbox(self) -> str:
-        """A mailbox name; any spelling of INBOX is INBOX, and every name is Net-Unicode [RFC 9051 §5.1], [RFC 5198]."""
+        """A mailbox name; any spelling of INBOX is INBOX [RFC 9051 §5.1]."""
         return self._mailbox(self.astring())
 
     def list_mailbox(self) -> str:
@@ -156,8 +155,6 @@ class Cursor:
                 raise Bad("Control character in a mailbox name")
         else:
             name = utf7.decode(raw)
-        if not name.isascii():
-            name = unicodedata.normalize("NFC", name)  # a Mac's "a\u0308" is the mailbox that others call "\u00e4"
         head, slash, rest = name.partition("/")
         return "INBOX" + slash + rest if head.upper() == "INBOX" else name
 

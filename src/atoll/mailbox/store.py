@@ -319,8 +319,6 @@ class Store:
             batch = self._batches[database.name] = Batch(database)
             work = deliver(batch, database.recent, self.clock.now_ms())
             batch.written_by(database.writer.submit(work))
-        else:
-            database.writer.joined()
         return batch
 
     def figures(self) -> dict[str, dict[str, float]]:

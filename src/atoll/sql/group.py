@@ -3,8 +3,7 @@
 In     units of work: `work(context)` returns its result, or is a generator that yields where the loop may run others
        (a slice is to be <= 2 ms). A unit may be run again from its start: no side effects, no await.
 Out    a future: the result once committed, the unit's own exception when it refused (it left no trace), InDoubt.
-Spec   STORE 5, ISLANDS 11.6 and 11.7, ARCHITECTURE "Group commit". When several write, a group waits a moment for the
-       others (gathering.py); one who is alone never waits.
+Spec   STORE 5, ISLANDS 11.6 and 11.7, ARCHITECTURE "Group commit". No timers.
 Fails  SqlError for every unit of a group that the engine failed; on_doubt is called once and the writer ends.
 """
 
@@ -22,7 +21,6 @@ from typing import Any, Generic, Protocol, TypeVar, cast, overload
 from atoll.base.failpoints import FAILPOINTS
 from atoll.sql.engine import Connection
 from atoll.sql.errors import Fenced, InDoubt, SqlError
-from atoll.sql.gathering import Gathering
 from atoll.sql.lane import Lane
 from atoll.sql.owner import Fence
 
@@ -91,7 +89,6 @@ class GroupWriter(Generic[C]):
         self._closing = False
         self._ended: SqlError | None = None
         self._running = False
-        self._gathering = Gathering()
         self.groups = 0
         self.units = 0
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"{name} writer")
@@ -110,12 +107,7 @@ class GroupWriter(Generic[C]):
             return future
         self._waiting.append(_Unit(work, future))
         self._wake.set()
-        self._gathering.came()
         return future
-
-    def joined(self) -> None:
-        """One more request became part of a unit that waits."""
-        self._gathering.came()
 
     @property
     def busy(self) -> bool:
@@ -135,7 +127,6 @@ class GroupWriter(Generic[C]):
         """Finish what waits, then end."""
         self._closing = True
         self._wake.set()
-        self._gathering.go()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
@@ -148,14 +139,10 @@ class GroupWriter(Generic[C]):
                 await asyncio.sleep(0)  # one look at the sockets: what has arrived by now joins the group
             while self._between:
                 await self._aside(*self._between.popleft())
-            if self._waiting and not self._closing:
-                await self._gathering.others()
             units = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP))]
             if units:
                 self._running = True
-                self._gathering.begin()
                 await self._group(units)
-                self._gathering.end()
                 self._running = False
                 await asyncio.sleep(0)  # the answers leave before the next group is worked on,
                 await asyncio.sleep(0)  # and what has arrived meanwhile joins it

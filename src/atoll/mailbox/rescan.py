@@ -4,7 +4,7 @@ In     the marks of place() and of the search index (table opaque); what the con
 Out    a message whose listing is better now, as a new message: new uid, new id, at the end of its folder, with its
        flags, keywords, dates and read states; its text in the search index.
 Spec   [RFC 9051 §2.3.1.1]: envelope and body structure of a uid never change; [RFC 8474 §5.1]: nor do those of an
-       EMAILID. ADR 0017.
+       EMAILID. ADR 0016.
 Fails  never: what is refused again keeps its mark, with the version that tried. The look is at one content at a time
        and only in the content role: what ends a process ends that one. After a refusal the rest waits for the next
        round, so that a role which died of it is not taken for one that crashes in a loop.

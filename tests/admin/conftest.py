@@ -57,6 +57,8 @@ class Roles:
             return ops.Health("fail", "0", [ops.HealthRow("transport", "queue", "fail", "disk full")])
         if op in ("mailbox.recover", "queue.retry", "queue.remove"):
             return ops.Count(3)
+        if op == "database.rescan":
+            return ops.Rescanned(params.database, 2, 1, 1, 3)
         if op == "database.backup":
             raise RpcError("temporary", "busy")
         return Empty()

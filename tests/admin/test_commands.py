@@ -156,11 +156,13 @@ def test_relayed_operations_reach_the_role_that_has_the_database(alice: Island) 
     assert alice.run("database", "backup", "db1").exit_code == 4  # the role says: temporary
     assert alice.run("database", "check", "db1").exit_code == 1  # a problem that is not repaired
     assert alice.run("database", "check", "db1", "--repair").exit_code == 0
+    assert alice.run("database", "rescan", "db2").exit_code == 4  # some are left: the content role is away
     assert alice.json("mailbox", "recoverable", "recover", "alice@example.test", "--all") == {"count": 3}
     assert alice.json("queue", "retry") == {"count": 3}
     assert [(role, op) for role, op, _ in alice.roles.asked] == [
         ("mailbox-2", "database.mount"), ("mailbox-1", "database.backup"), ("mailbox-1", "database.check"),
-        ("mailbox-1", "database.check"), ("mailbox-1", "mailbox.recover"), ("transport", "queue.retry")]
+        ("mailbox-1", "database.check"), ("mailbox-2", "database.rescan"), ("mailbox-1", "mailbox.recover"),
+        ("transport", "queue.retry")]
 
 
 def test_sessions_are_asked_of_every_role_and_ended_by_id_or_person(alice: Island) -> None:

@@ -265,7 +265,7 @@ async def test_I017_idle_too_long(site: Site, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_I017_sessions_that_idle_are_small(site: Site) -> None:
-    """Both ends of each are in this process. 10,000 of them: tests/bench has the figure over all processes."""
+    """Both ends of each are in this process. 10,000 of them: tests/soak/test_idle_soak.py."""
     clients = []
     for count in (20, 120):
         before = rss()

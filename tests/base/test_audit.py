@@ -118,3 +118,29 @@ async def test_durable_means_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     await asyncio.sleep(0.4)
     assert len(synced) == 2  # in batches
     await log.close()
+
+
+@pytest.mark.parametrize("call", ["open", "rename"])
+async def test_a_file_that_cannot_be_ended_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "audit.log"
+    log = await written(path, 3)
+    monkeypatch.setattr(audit, "MAX_FILE", 100)
+
+    def refuse(*args: object, **more: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    for name in ("open", "link", "rename") if call == "open" else ("link", "rename"):
+        monkeypatch.setattr(audit.os, name, refuse)
+    await log.durable("one")
+    assert os.fstat(log._descriptor).st_ino == path.stat().st_ino  # still ours, and no other file's
+    await log.durable("two")
+    monkeypatch.undo()
+    monkeypatch.setattr(audit, "MAX_FILE", 100)
+    await log.durable("three")
+    await log.durable("four")
+    await log.close()
+    found = audit.verify(path)
+    assert (found.seq, found.broken) == (8, None)
+    assert len(audit.files_of(path)) > 1

@@ -109,6 +109,15 @@ def test_3_1_4_changedsince(stored: tuple[Imap, Imap], box: str) -> None:
     assert one.ok("UID FETCH 1:* FLAGS (CHANGEDSINCE 0)").by_uid().keys() == set(range(1, 11))
 
 
+def test_3_1_4_changedsince_names_messages(stored: tuple[Imap, Imap]) -> None:
+    """A number older than all that is known of changes: still of the asked messages only."""
+    one, _ = stored
+    one.ok("FETCH 1 (MODSEQ)")
+    assert one.ok("FETCH 3:4 (FLAGS) (CHANGEDSINCE 1)").fetched().keys() == {3, 4}
+    assert one.ok("UID FETCH 2,9:12 (FLAGS) (CHANGEDSINCE 1)").by_uid().keys() == {2, 9, 10}
+    assert "\\Seen" in one.ok("FETCH 5 (BODY[TEXT]) (CHANGEDSINCE 1)").fetched()[5]["FLAGS"]
+
+
 def test_3_1_5_search_modseq(stored: tuple[Imap, Imap], box: str) -> None:
     one, _ = stored
     top = highest(one.select(box))
@@ -125,6 +134,18 @@ def test_3_1_5_search_modseq(stored: tuple[Imap, Imap], box: str) -> None:
     for word, those in (("MIN", [4]), ("MAX", [5]), ("MIN MAX", [4, 5]), ("MIN COUNT", [4, 5])):
         result = one.ok(f"SEARCH RETURN ({word}) MODSEQ {top + 1}").esearch()
         assert result["MODSEQ"] == str(max(modseq(one, number) for number in those))
+
+
+def test_3_1_6_sort_tells_the_highest_modseq(stored: tuple[Imap, Imap], box: str) -> None:
+    one, _ = stored
+    top = highest(one.select(box))
+    one.ok("STORE 2 +FLAGS.SILENT (\\Seen)")
+    one.ok("STORE 4 +FLAGS.SILENT (\\Seen)")
+    last = str(modseq(one, 4))
+    for key in (f"MODSEQ {top + 1}", f'OR MODSEQ "/flags/\\\\seen" all {top + 1} DRAFT'):
+        assert one.ok(f"SORT (REVERSE ARRIVAL) UTF-8 {key}").one("SORT").values == ["4", "2", ["MODSEQ", last]]
+        assert one.ok(f"UID SORT RETURN (COUNT) (ARRIVAL) UTF-8 {key}").esearch()["MODSEQ"] == last
+    assert one.ok(f"SORT (ARRIVAL) UTF-8 MODSEQ {top + 10**6}").one("SORT").values == []
 
 
 def test_3_2_5_select_qresync(stored: tuple[Imap, Imap], box: str) -> None:

@@ -125,6 +125,18 @@ def test_rfc3516_binary(nested: Imap) -> None:
     assert "\\Seen" in nested.ok("FETCH 1 FLAGS").fetched()[1]["FLAGS"]
 
 
+def test_binary_of_headers_and_texts(nested: Imap) -> None:
+    """imaptest's scripts ask for them; and for "<5>": all from there on."""
+    for section in ("HEADER", "TEXT", "3.MIME", "HEADER.FIELDS (Subject)", "HEADER.FIELDS.NOT (Subject)"):
+        items = nested.ok(f"FETCH 1 (BODY.PEEK[{section}] BINARY.PEEK[{section}] BINARY.SIZE[{section}])").fetched()[1]
+        assert items[f"BINARY[{section}]"] == items[f"BODY[{section}]"]
+        assert items[f"BINARY.SIZE[{section}]"] == str(len(items[f"BODY[{section}]"]))
+    items = nested.ok("FETCH 1 (BODY.PEEK[1]<5> BINARY.PEEK[3]<5> BODY.PEEK[1]<1000>)").fetched()[1]
+    assert items["BODY[1]<5>"] == b"one line\r\ntwo lines"[5:]
+    assert items["BINARY[3]<5>"] == bytes(range(5, 9))
+    assert items["BODY[1]<1000>"] == b""
+
+
 def test_rfc3516_binary_qp_and_unknown_encoding(imap: Imap, box: str, filled: Fill) -> None:
     filled(b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
            b"caf=C3=A9 =\r\nsoft\r\n",
@@ -190,6 +202,18 @@ def test_6_4_5_sequence_sets(imap: Imap, box: str, filled: Fill) -> None:
         assert sorted(imap.ok(f"UID FETCH {given} FLAGS").by_uid()) == wanted, given
     imap.bad("FETCH 5 FLAGS")
     imap.bad("FETCH 1:5 FLAGS")
+
+
+def test_uids_alone_of_a_mailbox_with_gaps(imap: Imap, box: str) -> None:
+    for _ in range(3):
+        imap.ok(f"APPEND {box}" + " {5+}\r\nx\r\n\r\n" * 700)
+    imap.select(box)
+    imap.ok("STORE 3:1200,1202,1204:1206,2099 +FLAGS.SILENT (\\Deleted)")
+    imap.ok("EXPUNGE")
+    left = [1, 2, 1201, 1203, *range(1207, 2099), 2100]
+    found = imap.ok("FETCH 1:* (UID)").fetched()
+    assert {number: int(items["UID"]) for number, items in found.items()} == dict(enumerate(left, 1))
+    assert list(imap.ok("UID FETCH 2:1203,2000:* UID").by_uid()) == [2, 1201, 1203, *range(2000, 2099), 2100]
 
 
 def test_empty_mailbox(imap: Imap, box: str) -> None:

@@ -100,6 +100,14 @@ def test_6_3_9_inbox_and_delimiter(own: Imap) -> None:
     assert "\\Noselect" in reply.one("LIST").values[0]
 
 
+def test_5_1_inbox_in_any_case_before_a_wildcard(own: Imap) -> None:
+    own.ok("CREATE INBOX/sub")
+    own.ok("CREATE inboxes")
+    assert own.ok('LIST "" "inbox*"').boxes().keys() == {"INBOX", "INBOX/sub", "inboxes"}
+    assert own.ok('LIST "" "InB%"').boxes().keys() == {"INBOX"}
+    assert own.ok('LIST "" "inboxe*"').boxes().keys() == {"inboxes"}
+
+
 def test_6_3_4_create(own: Imap) -> None:
     reply = own.ok("CREATE new")
     assert reply.has_code("MAILBOXID")
@@ -262,6 +270,15 @@ def test_rfc5258_list_extended(own: Imap) -> None:
     assert by_name["u"][3] == [b"CHILDINFO", [b"SUBSCRIBED"]]
     assert "\\Subscribed" not in by_name["u"][0]
     assert len(by_name["x"]) == 3
+    # [RFC 5258 §3.5] not for what is below it when all of that is listed
+    found = own.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" *').boxes()
+    assert found.keys() == {"u/v/w", "x"}
+    assert own.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" (u u/v)').boxes().keys() == {"u", "u/v"}
+    own.ok("CREATE u/a")
+    own.ok("SUBSCRIBE u/a")
+    assert own.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" (u u/v/w)').boxes().keys() == {"u", "u/v/w"}  # u/a is not listed
+    own.ok("DELETE u/a")
+    own.ok("UNSUBSCRIBE u/a")
     own.bad('LIST (RECURSIVEMATCH) "" *')
     assert own.ok('LIST (SUBSCRIBED) "" *').boxes().keys() == {"u/v/w", "x"}
     assert all("\\Subscribed" in words for words in own.ok('LIST (SUBSCRIBED) "" *').boxes().values())
@@ -301,6 +318,9 @@ def test_6_3_11_status(own: Imap) -> None:
     found = status(own, "st", "MESSAGES", "RECENT", "UIDNEXT", "UNSEEN", "DELETED", "SIZE", "HIGHESTMODSEQ", "UIDVALIDITY")
     assert (found["MESSAGES"], found["UNSEEN"], found["DELETED"], found["SIZE"]) == (3, 1, 1, 3 * len(MAIL))
     assert found["RECENT"] == 3
+    assert status(own, "st", "DELETED-STORAGE") == {"DELETED-STORAGE": len(MAIL)}  # [RFC 9208 §4.1.4]
+    listed_too = own.ok('LIST "" st RETURN (STATUS (DELETED-STORAGE MESSAGES))').one("STATUS").values
+    assert listed_too[1] == ["DELETED-STORAGE", str(len(MAIL)), "MESSAGES", "3"]
     selected = own.select("st")
     assert selected.code_of("UIDNEXT") == str(found["UIDNEXT"])
     assert selected.code_of("HIGHESTMODSEQ") == str(found["HIGHESTMODSEQ"])
@@ -396,6 +416,11 @@ def test_rfc4314_other_users_rights(world: World) -> None:
     own.append("team", MAIL)
     name = f"Other Users/{login[0]}/team"
     other.no(f'STATUS "{name}" (MESSAGES)')
+    own.ok(f"SETACL team {guest[0]} l")
+    assert other.no(f'STATUS "{name}" (MESSAGES)').code == "NOPERM"  # [RFC 4314 §4]
+    told = other.ok(f'LIST "" "{name}" RETURN (STATUS (MESSAGES))')
+    assert (list(told.boxes()), told.all("STATUS")) == ([name], [])
+    assert other.no(f'SELECT "{name}"').code == "NOPERM"
     own.ok(f"SETACL team {guest[0]} lr")
     assert name in other.ok(f'LIST "" "Other Users/{login[0]}/*"').boxes()
     assert set(other.ok(f'MYRIGHTS "{name}"').one("MYRIGHTS").values[1]) == set("lr")

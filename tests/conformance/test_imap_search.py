@@ -114,8 +114,32 @@ def test_6_4_4_uid_search(found: Imap) -> None:
     uids = found.ok("UID SEARCH ALL").search()
     assert found.ok("UID SEARCH 2:3").search() == uids[1:3]
     assert found.ok(f"SEARCH UID {uids[4]}").search() == [5]
-    found.bad("SEARCH 7")
-    found.bad("SEARCH 1:9")
+    assert found.ok("SEARCH 7").search() == []
+    assert found.ok("SEARCH 5:9").search() == [5, 6]
+
+
+def test_addresses_are_found_in_spite_of_comments(imap: Imap, box: str) -> None:
+    imap.append(box, b"From: <user-from (comment)@ (comment) domain.test>\r\nTo: a (b)\r\n @c.test (Some One)\r\n\r\nx\r\n")
+    imap.select(box)
+    for key in ("FROM user-from@domain.test", "FROM comment", "TO a@c.test", 'TO "some one"', 'HEADER FROM "(comment)"'):
+        assert imap.ok(f"SEARCH {key}").search() == [1], key
+    assert imap.ok("SEARCH TO b@c.test").search() == []
+
+
+def test_numbers_beyond_the_end_are_found_nowhere(imap: Imap, box: str) -> None:
+    """As imaptest has it: a search for what is not there finds nothing, where FETCH is out of form."""
+    imap.select(box)
+    assert imap.ok("SEARCH 1").search() == []
+    for _ in range(3):
+        imap.append(box, b"Subject: x\r\n\r\nx\r\n")
+    imap.ok("NOOP")
+    assert imap.ok("SEARCH 1000").search() == []
+    assert imap.ok("SEARCH 2,4:7").search() == [2]
+    assert imap.ok("SEARCH 2:9").search() == [2, 3]
+    assert imap.ok("SEARCH NOT 3:9").search() == [1, 2]
+    found = imap.ok("SEARCH RETURN (MIN COUNT) 1000").esearch()
+    assert (found["COUNT"], "MIN" in found) == ("0", False)
+    imap.bad("FETCH 1000 UID")
 
 
 def test_rfc4731_esearch(found: Imap) -> None:
@@ -158,6 +182,18 @@ def test_6_4_4_keys_out_of_form(found: Imap, key: str) -> None:
     found.bad(f"SEARCH {key}")
     found.bad(f"UID SEARCH {key}")
     assert found.ok("SEARCH ALL").search() == ALL
+
+
+def test_rfc5182_2_1_what_is_expunged_leaves_the_variable(imap: Imap, box: str) -> None:
+    for _ in range(3):
+        imap.append(box, b"Subject: x\r\n\r\nx\r\n")
+    imap.select(box)
+    imap.ok("SEARCH RETURN (SAVE) ALL")
+    imap.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+    imap.ok("EXPUNGE")
+    reply = imap.ok("FETCH $ (UID)")
+    assert reply.by_uid().keys() == {1, 3}
+    assert reply.code == ""
 
 
 def test_rfc5182_searchres(imap: Imap, box: str) -> None:

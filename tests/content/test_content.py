@@ -237,3 +237,21 @@ async def test_who_waited_beside_the_one_that_killed_it_is_asked_about_again(tmp
     assert await asking == scan(MESSAGE)
     made.stop()
     listener.close()
+
+
+async def test_who_stops_waiting_leaves_no_descriptor(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = client._memory_file
+    made: list[int] = []
+
+    def slow(data: bytes) -> int:
+        time.sleep(0.1)
+        made.append(real(data))
+        return made[-1]
+
+    monkeypatch.setattr(client, "_memory_file", slow)
+    task = asyncio.create_task(house.client.scan(MESSAGE))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.sleep(0.2)
+    with pytest.raises(OSError):
+        os.fstat(made[0])

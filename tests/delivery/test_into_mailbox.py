@@ -9,6 +9,7 @@ import pytest
 from atoll.delivery.into_mailbox import LARGE, MAX_CONNECTIONS, IntoMailbox
 from atoll.formats.smtp.replies import Reply
 from atoll.transport.envelope import LmtpFacts, Target
+from tests.eventually import eventually
 from tests.transport.kit import bound
 
 HELLO = b"220 mailbox LMTP\r\n"
@@ -50,17 +51,17 @@ class Site:
         self.hello, self.ready = HELLO, READY
         self.peers, self.seen = [], []
         self.script = lambda peer: peer.transport.write(b"250 ok\r\n250 ok\r\n250 2.1.5 Ok copies=1\r\n")
-        self.into = IntoMailbox(lambda backend: self.path, lambda peer: self.trusted, patience=0.3)
+        self.into = IntoMailbox(lambda backend: self.path, lambda peer: self.trusted, patience=1)
         self.trusted = True
 
     async def listen(self):
         self.server = await asyncio.get_running_loop().create_unix_server(lambda: Peer(self), sock=bound(self.path))
 
-    async def deliver(self, count=1, sender="a@b.example", content=b"x", databases=("db1",)):
+    async def deliver(self, count=1, sender="a@b.example", content=b"x", databases=("db1",), alone=False):
         answer = asyncio.get_running_loop().create_future()
         targets = [Target(bytes([65 + at]) * 16, databases[at % len(databases)], LmtpFacts(b"key"))
                    for at in range(count)]
-        self.into.deliver("mailbox-1", sender, targets, content, answer.set_result)
+        self.into.deliver("mailbox-1", sender, targets, content, answer.set_result, alone=alone)
         return await asyncio.wait_for(answer, 5)
 
 
@@ -123,7 +124,7 @@ async def test_silence(site):
     site.script = lambda peer: None
     begin = asyncio.get_running_loop().time()
     assert await codes(site.deliver(2)) == [451, 451]
-    assert 0.25 < asyncio.get_running_loop().time() - begin < 1
+    assert 0.95 < asyncio.get_running_loop().time() - begin < 3
 
 
 async def test_silence_after_one_of_two(site):
@@ -231,7 +232,7 @@ async def test_what_is_under_way_when_the_connection_goes_is_unknown(site):
 async def test_a_silent_one_keeps_neither_those_behind_it_nor_new_ones(site):
     site.script = lambda peer: None
     first = asyncio.ensure_future(site.deliver())
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.5)
     second = asyncio.ensure_future(site.deliver())
     # it is slow, it has not died of the message: no reason to let the message wait for long (retries)
     assert [(reply.code, reply.status) for reply in await first] == [(451, "4.3.0")]
@@ -240,15 +241,55 @@ async def test_a_silent_one_keeps_neither_those_behind_it_nor_new_ones(site):
     assert len(site.peers) == 2
     site.peers[0].transport.write(b"250 ok\r\n250 ok\r\n552 5.2.2 late\r\n" + OK)
     assert await codes(second) == [250]
+    await eventually(site.peers[0].transport.is_closing)
+
+
+async def test_one_alone_is_beside_nothing_else(site):
+    site.script = lambda peer: None
+    before = [asyncio.ensure_future(site.deliver(content=b"%d" % at, databases=(f"db{at}",))) for at in range(2)]
+    await eventually(lambda: len(site.seen), 2)
+    alone = [asyncio.ensure_future(site.deliver(content=b"alone%d" % at, alone=True)) for at in range(2)]
     await asyncio.sleep(0.05)
-    assert site.peers[0].transport.is_closing()
+    after = asyncio.ensure_future(site.deliver(content=b"after"))
+    await asyncio.sleep(0.05)
+    assert len(site.seen) == 2
+    for peer in site.peers:
+        peer.transport.write(OK)
+    await asyncio.gather(*before)
+    await eventually(lambda: [one[-6:] for one in site.seen[2:]], [b"alone0"])
+    for peer in site.peers:
+        peer.transport.close()
+    assert [(one.code, one.status, one.text) for one in await alone[0]] == [
+        (451, "4.4.2", "The connection was lost over this message alone")]
+    site.script = lambda peer: peer.transport.write(OK)
+    assert await codes(after) == [250]
+    assert await codes(alone[1]) == [250]
+    assert [one[-6:] for one in site.seen[2:]] == [b"alone0", b"\nafter", b"alone1"]
+
+
+async def test_one_alone_that_is_not_answered_is_as_one_that_ended_the_process(site):
+    site.script = lambda peer: None
+    alone = asyncio.ensure_future(site.deliver(alone=True))
+    after = asyncio.ensure_future(site.deliver())
+    await asyncio.sleep(0.5)
+    site.script = lambda peer: peer.transport.write(OK)
+    assert [(one.code, one.status) for one in await alone] == [(451, "4.4.2")]
+    assert [(one.code, one.status) for one in await after] == [(451, "4.3.0")]  # no fault of its own
+    assert await codes(site.deliver()) == [250]
+    site.server.close()
+    site.path.unlink()
+    for peer in site.peers:
+        peer.transport.close()
+    await asyncio.sleep(0.05)
+    assert [(one.code, one.status) for one in await site.deliver(alone=True)] == [(451, "4.3.0")]  # nobody is there
+    assert [(one.code, one.status) for one in await site.deliver()] == [(451, "4.3.0")]
 
 
 async def test_a_large_one_has_a_connection_of_its_own(site):
     site.script = lambda peer: peer.transport.write(OK) if len(site.seen[-1]) < LARGE else None
     await site.deliver()
     large = asyncio.ensure_future(site.deliver(content=b"x" * LARGE))
-    await asyncio.sleep(0.05)
+    await eventually(lambda: len(site.seen), 2)
     assert await codes(site.deliver()) == [250]
     assert len(site.peers) == 2
     assert not large.done()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,3 +136,22 @@ async def test_what_clients_remember_costs_no_call(house: House) -> None:
     for _ in range(100):
         await backend.recipient("alice@example.test")
     assert backend.rpc._next == asked
+
+
+async def test_who_asked_first_may_leave(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = house.backend()
+    await backend.recipient("alice@example.test")
+    real, asked = backend.rpc.call, []
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        asked.append(args)
+        await asyncio.sleep(0.1)
+        return await real(*args, **more)
+
+    monkeypatch.setattr(backend.rpc, "call", slow)
+    first, second = (asyncio.create_task(backend.recipient("bob@example.test")) for _ in range(2))
+    await asyncio.sleep(0.02)
+    first.cancel()
+    info = await second
+    assert info is not None
+    assert len(asked) == 1

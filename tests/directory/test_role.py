@@ -113,7 +113,7 @@ async def test_a_mailbox_role_gets_its_key_and_the_operator_a_token_for_it(tmp_p
     try:
         backend = Backend(RpcClient(role.paths.backend))
         verifier = await backend.verifier("mailbox-1.x", "imap")
-        assert await backend.owner_epoch("db1") == 1
+        assert await backend.next_epoch("db1") == 1
         admin = RpcClient(role.paths.admin)
         token = await admin.call("token.create", ops.TokenAsk("alice@example.test"), ops.Token)
         claims = verifier.verify(token.token.encode(), Peer(os.getpid(), os.getuid(), os.getgid()))

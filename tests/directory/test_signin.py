@@ -140,6 +140,17 @@ async def test_authzid_names_a_mailbox_and_the_directory_says_where_it_is(house:
     assert refused.value.reason == "authorization"
 
 
+async def test_nobody_submits_as_somebody_else(house: House) -> None:
+    """[RFC 4616 §2]: who may not act as that identity is refused, and not taken for himself."""
+    await house.backend().audience("transport.start")
+    signin = house.sign_in()
+    with pytest.raises(Refused) as refused:
+        await signin.password("submit", "alice", PASSWORD, FACTS, authzid="bob@example.test")
+    assert refused.value.reason == "authorization"
+    assert (await signin.password("submit", "alice", PASSWORD, FACTS, authzid="Alice@example.test")).address \
+        == "alice@example.test"
+
+
 @pytest.mark.parametrize("stored", [
     "{SHA512-CRYPT}$6$rounds=1000$saltsalt$", "{SSHA}", "{BLF-CRYPT}", "{ARGON2ID}"])
 async def test_an_imported_hash_is_verified_and_made_anew(house: House, stored: str) -> None:
@@ -198,7 +209,7 @@ async def test_exchange_needs_a_live_session_of_the_asking_process(house: House)
 async def test_the_queue_has_an_epoch_but_gets_no_mailbox(house: House) -> None:
     backend = house.backend()
     await backend.audience("transport.start")
-    assert await backend.owner_epoch("queue") == 1
+    assert await backend.next_epoch("queue") == 1
     await house.parts.register.create_mailbox("carol@example.test")
     info = house.parts.recipients.mailbox_of("carol@example.test")
     assert info is not None
@@ -211,15 +222,15 @@ async def test_the_queue_has_an_epoch_but_gets_no_mailbox(house: House) -> None:
 async def test_owner_epochs_only_grow_and_survive_a_restart(house: House) -> None:
     backend = house.backend()
     await backend.audience("mailbox-1.start")
-    assert await backend.owner_epoch("db1") == 1
-    assert await backend.owner_epoch("db1", at_least=7) == 7
-    assert await backend.owner_epoch("db1", at_least=3) == 8
+    assert await backend.next_epoch("db1") == 1
+    assert await backend.next_epoch("db1", at_least=7) == 7
+    assert await backend.next_epoch("db1", at_least=3) == 8
     await house.stop()
     await house.start()
-    assert await backend.owner_epoch("db1") == 9
+    assert await backend.next_epoch("db1") == 9
     with pytest.raises(Exception, match="denied"):
-        await backend.owner_epoch("db2")  # mailbox-2's
-    assert await backend.owner_epoch("db3") == 1  # unknown: becomes ours
+        await backend.next_epoch("db2")  # mailbox-2's
+    assert await backend.next_epoch("db3") == 1  # unknown: becomes ours
     assert [info.name for info in await backend.databases("mailbox-1")] == ["db1", "db3"]
 
 

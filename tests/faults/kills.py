@@ -14,7 +14,7 @@ import random
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.faults.ledger import Ledger
@@ -134,11 +134,16 @@ def died(island: Island) -> set[str]:
     return {str(event["of"]) for event in island.events() if event.get("event") == "role died"}
 
 
-def read_all(island: Island, ledger: Ledger) -> None:
-    """Every mailbox, again and again until nothing acknowledged is missing and the queue is empty, or too late."""
+def read_all(island: Island, ledger: Ledger, *, hurry: Callable[[], None] | None = None) -> None:
+    """Every mailbox, again and again until nothing acknowledged is missing and the queue is empty, or too late.
+
+    hurry: has the queue tried now, where deaths upon deaths have made it wait for long.
+    """
     deadline = time.monotonic() + BACK_SECONDS
     while True:
         empty = queued(island) == 0
+        if not empty and hurry is not None:
+            hurry()
         ledger.there.clear()
         ledger.damaged.clear()
         for who in PEOPLE:

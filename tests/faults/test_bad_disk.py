@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import imaplib
+import json
 import os
 import poplib
 import smtplib
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from email.message import EmailMessage
@@ -158,6 +161,100 @@ def test_a_full_disk(folder: Path) -> None:
         island.stop()
 
 
+def _health(island: Island, role: str) -> dict[str, tuple[str, str]]:
+    """name -> (state, detail) of a role."""
+    try:
+        urllib.request.urlopen(f"http://127.0.0.1:{island.ports['health']}/healthz", timeout=5).close()
+    except urllib.error.HTTPError as error:
+        rows = json.loads(error.read())["rows"]
+        return {row["name"]: (row["state"], row["detail"]) for row in rows if row["role"] == role}
+    return {}
+
+
+def _shows(island: Island, role: str, name: str, state: str, detail: str) -> None:
+    deadline = time.monotonic() + 15
+    while True:
+        shown = _health(island, role).get(name, ("", ""))
+        if shown[0] == state and detail in shown[1]:
+            return
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.2)
+
+
+def _deaths(island: Island) -> int:
+    return island.log().count('"role died"')
+
+
+STARTING = [("transport", "queue", "waits for room: No space left"), ("directory", "database", "people sign in"),
+            ("mailbox-1", "database db1", "the directory takes no changes: database or disk is full")]
+
+
+def test_roles_that_have_to_start_on_a_full_disk(folder: Path) -> None:
+    """Each waits for room, alive, and says so; people sign in and read what a process has open; it heals by itself."""
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={pressure.RESERVE * 2 + (32 << 20)}", "none"), \
+            Island(folder) as island:
+        person = Person(island)
+        before = {f"before-{number}" for number in range(6)}
+        assert all(person.send(name) for name in sorted(before))
+        filler = _fill(folder)
+        for role, name, detail in STARTING:
+            island.kill(role)
+            _shows(island, role, name, "fail", detail)
+            if role != "mailbox-1":
+                person.reads(before)  # also by a new session: the directory lets it in
+        deaths = _deaths(island)
+        assert deaths == len(STARTING)
+        person._smtp = None
+        with pytest.raises((smtplib.SMTPRecipientsRefused, smtplib.SMTPServerDisconnected, AssertionError)):
+            assert person.send("while")
+        time.sleep(3)
+        assert _deaths(island) == deaths, "a crash loop"
+        pids = island.pids()
+        filler.unlink()
+        _heals(island, person)
+        assert island.pids() == pids
+        assert _deaths(island) == deaths
+        _all_there(island, person)
+        assert verify(folder / "dir" / "audit.log").broken is None
+        island.stop()
+
+
+def test_an_island_that_has_to_start_on_a_full_disk(folder: Path) -> None:
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={pressure.RESERVE * 2 + (32 << 20)}", "none"), \
+            tempfile.TemporaryDirectory(prefix="atoll-log-", dir="/tmp") as logs, Island(folder) as island:
+        person = Person(island)
+        assert all(person.send(f"before-{number}") for number in range(6))
+        island.crash()
+        filler = _fill(folder)
+        island.log_path = Path(logs) / "island.log"
+        island.start()  # it is ready, so that what can be served is
+        for role, name, detail in STARTING:
+            _shows(island, role, name, "fail", detail)
+        assert _deaths(island) == 0
+        filler.unlink()
+        _heals(island, person)
+        assert _deaths(island) == 0
+        _all_there(island, person)
+        island.stop()
+
+
+def _heals(island: Island, person: Person) -> None:
+    deadline = time.monotonic() + HEAL_SECONDS
+    while True:
+        person._smtp = None
+        with contextlib.suppress(smtplib.SMTPException):
+            if person.send("after"):
+                break
+        assert time.monotonic() < deadline, "it does not heal"
+        time.sleep(0.2)
+    while True:
+        with contextlib.suppress(imaplib.IMAP4.error):
+            if "after" in subjects(imap(island, "alice")):
+                return
+        assert time.monotonic() < deadline, "it does not heal"
+        time.sleep(0.2)
+
+
 def test_a_disk_that_the_system_has_made_read_only(folder: Path, tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     with image.open("wb") as file:
@@ -179,6 +276,12 @@ def test_a_disk_that_the_system_has_made_read_only(folder: Path, tmp_path: Path)
             assert _flags(person.client).startswith("NO [UNAVAILABLE]")
             person.reads(before)
             assert island.pids() == pids
+            for role, name in (("transport", "queue"), ("directory", "database")):
+                island.kill(role)
+                _shows(island, role, name, "fail", "waits for room: Read-only file system")
+            pids = island.pids()
+            time.sleep(3)
+            assert island.pids() == pids, "a crash loop"
         finally:
             island.crash()
     # A copy: a mount namespace that somebody made meanwhile keeps the first one busy.

@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from atoll.directory.server.database import open_database
+from atoll.directory.server.database import Database, open_database
 from atoll.mailbox import Access, Flag, Store, StoreError, UidSet, Want
 from atoll.mailbox.check import faults
 from atoll.mailbox.integrity import check
@@ -135,6 +135,36 @@ async def test_the_directory(tmp_path: Path, disk: SickVfs, kind: str) -> None:
     assert (kind == "broken") == bool(doubts)
     if not doubts:
         assert await database.write(lambda tx: tx.change()) == number + 1
+    await database.close()
+
+
+@pytest.mark.parametrize("kind", ["full", "read-only"])
+async def test_the_directory_starts_without_room_and_owns_its_file_later(tmp_path: Path, disk: SickVfs,
+                                                                         kind: str) -> None:
+    async def open_it() -> Database:
+        return await open_database(SqliteEngine(vfs=NAME), tmp_path / "directory.sqlite", StillClock(), "test",
+                                   doubts.append)
+
+    doubts: list[SqlError] = []
+    database = await open_it()
+    number = await database.write(lambda tx: tx.change())
+    (before,) = database.one("SELECT owner_epoch FROM owner") or (0,)
+    await database.close()
+    disk.sick = KINDS[kind]
+    database = await open_it()
+    assert not database.owned
+    for _ in range(2):
+        with pytest.raises(SqlError):
+            await database.write(lambda tx: tx.change())
+    assert database.last_change() == number
+    disk.sick = None
+    assert await database.write(lambda tx: tx.change()) == number + 1
+    assert database.owned
+    assert database.one("SELECT owner_epoch FROM owner") == (before + 1,)
+    assert not doubts
+    await database.close()
+    database = await open_it()
+    assert database.owned
     await database.close()
 
 

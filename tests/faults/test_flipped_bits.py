@@ -131,6 +131,10 @@ def pages_of(path: Path, table: str, kind: str) -> list[int]:
     return [page for (page,) in found]
 
 
+def schema_pages(path: Path) -> set[int]:
+    return {page for kind in ("internal", "leaf") for page in pages_of(path, "sqlite_schema", kind)}
+
+
 async def repaired(store: Store) -> ops.CheckReport:
     """As `atoll database check --repair` asks for it, on a database that is served or that could not be."""
     operator = Operator(store, SqliteEngine(), cast("Any", None), "mailbox-1", Path(), {}, Scanner())
@@ -183,7 +187,8 @@ async def test_a_thousand_flipped_bits(original: tuple[Path, Directory], sent: d
     whole = {uid for uid, stands in zip(sorted(sent), stands_on(path, "blob"), strict=True) if not stands & left}
     assert len(whole) > COUNT * 0.8
     assert len(whole - after) <= cells_of(path, "item", left)
-    assert len(after & whole) >= len(whole) * 0.97
+    if not left & schema_pages(path):  # else nobody knows where the indexes are that messages are made again from
+        assert len(after & whole) >= len(whole) * 0.97
 
 
 @pytest.mark.parametrize(("table", "kind"), [("blob", "internal"), ("item", "internal"), ("item", "leaf"),

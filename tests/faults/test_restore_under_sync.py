@@ -97,7 +97,9 @@ def restored(island: Island, backup: str, name: str) -> Postman:
         done = time.monotonic()
         with pytest.raises(OSError, match="ended"):
             idle.until_the_end()
-        time.sleep(0.3)
+        deadline = time.monotonic() + 30
+        while sum(moment > done for moment in [*postman.acknowledged.values()]) <= 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
     after = {subject for subject, moment in postman.acknowledged.items() if moment > done}
     assert len(after) > 3
     deadline = time.monotonic() + 30

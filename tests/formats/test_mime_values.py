@@ -297,3 +297,24 @@ def test_transfer_encodings():
     assert decode(b"a=3Db=\r\nc", "quoted-printable") == b"a=bc"
     assert decode(b"x", "8bit") == b"x"
     assert decode(b"x", "uuencode") is None
+
+
+@pytest.mark.parametrize(("written", "shown"), [
+    (b'name*0="one "; name*1=two', b'"name" "one two"'),
+    (b"x=1; name*1=b; name*0=a; y=2", b'"x" "1" "name" "ab" "y" "2"'),
+    (b"name*0*=utf-8''%c3%a4; name*1=\" & b\"; name*2*=%20c", b"\"name*\" \"utf-8''%c3%a4%20&%20b%20c\""),
+    (b'name*0="a b"; name*1*=%41', b"\"name*\" \"''a%20b%41\""),
+    (b"name*=utf-8''%41; NAME*0=a; name*1=b", b"\"name*\" \"utf-8''%41\" \"NAME\" \"ab\""),
+    (b"name*0=a; name*2=c; name*0=z", b'"name" "a" "name*2" "c"'),
+    (b"name*1=b; name*01=c; *0=d", b'"name*1" "b" "name*01" "c" "*0" "d"'),
+])
+def test_continuations_are_joined_in_the_structure(written: bytes, shown: bytes) -> None:
+    """[RFC 2231 §6] for BODY and BODYSTRUCTURE."""
+    structure = scan(b"Content-Type: application/x; %b\r\n\r\n" % written).structure
+    assert structure == b'("application" "x" (%b) NIL NIL "7bit" 0 NIL NIL NIL NIL)' % shown
+
+
+def test_comments_in_the_transfer_encoding() -> None:
+    scanned = scan(b"Content-Transfer-Encoding: BASE64 (as ever)\r\n\r\naGk=")
+    assert b'"BASE64" 4 0' in scanned.structure
+    assert scanned.preview == "hi"

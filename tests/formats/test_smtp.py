@@ -291,3 +291,29 @@ def test_what_is_no_reply(octets: bytes) -> None:
     parser.feed(octets)
     with pytest.raises(ValueError, match="reply"):
         parser.next()
+
+
+HEAD = re.compile(rb"MAIL ([^\r\n]*)\r\nRCPT ([^\r\n]*)\r\nBDAT ([0-9]{1,9}) LAST\r\n")
+
+
+@given(st.lists(st.tuples(st.sampled_from([1, 1, 1, 0, 2]), st.binary(max_size=30)), max_size=6), st.integers(1, 90))
+def test_a_whole_transaction_is_what_its_lines_are(said: list[tuple[int, bytes]], step: int) -> None:
+    octets = b"".join(b"MAIL a\r\n" + b"RCPT b\r\n" * recipients + b"BDAT %d LAST\r\n" % len(content) + content
+                      for recipients, content in said)
+    reader, found = Reader(), b""
+    for at in range(0, len(octets), step):
+        reader.feed(octets[at:at + step])
+        while True:
+            if (whole := reader.whole(HEAD)) is not None:
+                (mail, rcpt, size), content = whole
+                found += b"MAIL %s\r\nRCPT %s\r\nBDAT %s LAST\r\n%s" % (mail, rcpt, size, content)
+            elif (event := reader.next()) is None:
+                break
+            elif isinstance(event, Line):
+                found += event.text + b"\r\n"
+                if event.text.startswith(b"BDAT"):
+                    reader.chunk(int(event.text.split()[1]))
+            elif isinstance(event, Piece):
+                found += event.data
+    assert found == octets
+    assert len(reader) == 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
-from atoll.mailbox import Delivered, Delivery, Store, Want, deliver
+from atoll.base.ids import MailboxId
+from atoll.mailbox import Delivered, Delivery, Store, StoreCode, StoreError, Want, deliver
+from atoll.sql import Broken
 
-from .kit import ALICE, ALICES, BOB, BOBS, T0, content
+from .kit import ALICE, ALICES, BOB, BOBS, T0, content, delivery
 
 
 def batch(round_: int, count: int) -> list[Delivery]:
@@ -47,3 +52,20 @@ async def test_a_mailbox_that_refuses_does_not_stop_the_others(store: Store) -> 
     nobody = Delivery(MailboxId(b"N" * 16), "INBOX", content("n"), T0, b"n")
     found = await store.deliver([nobody, *batch(1, 2), nobody])
     assert [isinstance(one, StoreError) for one in found] == [True, False, False, True]
+
+
+async def test_a_page_that_cannot_be_read_is_an_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(mailbox: MailboxId) -> bool:
+        raise Broken("a page is damaged")
+
+    monkeypatch.setattr(store.database("db1"), "has", damaged)
+    (done,) = await store.deliver([delivery(ALICES)])
+    assert isinstance(done, StoreError)
+    assert done.code is StoreCode.UNAVAILABLE
+
+
+async def test_large_mail_does_not_wait_for_a_check_of_the_database(store: Store) -> None:
+    store.database("db1").helper.submit(time.sleep, 1.5)
+    async with asyncio.timeout(1.2):
+        (done,) = await store.deliver([delivery(ALICES, size=300_000)])
+    assert isinstance(done, Delivered)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ from atoll.mailbox.blobs import RecentDigests
 from atoll.mailbox.query import Text
 from atoll.mailbox.search import feed
 from atoll.mailbox.search.index import Document, SearchIndex, docid
+from atoll.sql import Full
 from atoll.sql.sqlite import SqliteEngine
 
-from .kit import ALICE, ALICES, BOB, BOBS, delivery
+from .kit import ALICE, ALICES, BOB, BOBS, Directory, StillClock, delivery
 
 
 def test_contents_wait_for_the_index_within_their_room() -> None:
@@ -70,3 +73,45 @@ def test_a_batch_is_one_segment_whatever_its_order(tmp_path: Path) -> None:
     writer = index._database.writer
     assert writer.one("SELECT count(DISTINCT segid) FROM words_idx") == (1,)
     index.close()
+
+
+async def test_an_index_that_cannot_be_made_anew_is_tried_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "GATHER", 0.01)
+    monkeypatch.setattr(feed, "AGAIN", 0.02, raising=False)
+    failed: list[str] = []
+    add, rebuild = SearchIndex.add, SearchIndex.rebuild
+
+    def fail_once(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: object) -> None:
+            if name not in failed:
+                failed.append(name)
+                raise Full("no space left")
+            real(*args)
+        return call
+
+    monkeypatch.setattr(SearchIndex, "add", fail_once("add", add))
+    monkeypatch.setattr(SearchIndex, "rebuild", fail_once("rebuild", rebuild))
+    await store.deliver([delivery(ALICES, body="quince")])
+    async with asyncio.timeout(5):
+        while store.figures()["db1"]["indexed"] < 1:
+            await asyncio.sleep(0.02)
+    assert failed == ["add", "rebuild"]
+
+
+async def test_a_database_whose_index_cannot_be_opened_is_not_mounted_by_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> SearchIndex:
+        raise Full("no space left")
+
+    monkeypatch.setattr("atoll.mailbox.store.SearchIndex", refuse)
+    house = Store(SqliteEngine(), Directory().mailbox, Directory(), search_engine=SqliteEngine(), clock=StillClock())
+    with pytest.raises(Full):
+        await house.mount("db1", tmp_path / "db1.sqlite")
+    assert house.mounted() == []
+    monkeypatch.undo()
+    await house.mount("db1", tmp_path / "db1.sqlite")  # its lock was given back
+    assert set(house.figures()) == {"db1"}
+    await house.close()

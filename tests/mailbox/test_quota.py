@@ -14,6 +14,7 @@ from atoll.mailbox import Access, Flag, Store, StoreCode, StoreError, UidSet, Wa
 from atoll.mailbox.quota import QuotaWatch
 from atoll.mailbox.quota_message import quota_message
 from atoll.runtime.rpc import RpcError
+from atoll.sql import Broken
 
 from .kit import ALICE, ALICES, BOBS, Directory, StillClock, delivery, mounted
 
@@ -143,7 +144,7 @@ async def test_who_is_within_his_limits_costs_no_question(house: House) -> None:
 
 
 async def test_a_directory_that_was_away_is_told_everything(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atoll.mailbox.quota.AGAIN", 0.02)
+    monkeypatch.setattr("atoll.mailbox.watch.AGAIN", 0.02)
     house.directory.limit(ALICES, 0, 4_000, 0)
     await house.take(5_000)
     house.directory.away = True
@@ -187,3 +188,22 @@ def test_steps_of_a_quota() -> None:
     assert Quota(0, 5, 0).step(9) == NO_SENDING
 
 
+
+
+async def test_a_page_that_cannot_be_read_ends_no_watch(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoll.mailbox.watch.AGAIN", 0.02)
+    real, failed = house.directory.quotas, []
+
+    async def once(database: str) -> list[tuple[bytes, Quota]]:
+        if not failed:
+            failed.append(database)
+            raise Broken("a page is damaged")
+        return await real(database)
+
+    monkeypatch.setattr(house.directory, "quotas", once)
+    house.directory.told.clear()
+    for callback in house.directory.connected:
+        callback()
+    await house.settle()
+    assert failed
+    assert [(told[0], told[2]) for told in house.directory.told] == [("db1", True)]

@@ -12,6 +12,7 @@ from atoll.base.ids import MailboxId
 from atoll.directory.client.model import Changed, Fate
 from atoll.mailbox import Flag, NewMessage, Notice, Store, StoreCode, StoreError, UidSet
 from atoll.mailbox.check import faults
+from atoll.mailbox.model import MailboxState
 from atoll.mailbox.removal import RemovalWatch
 from atoll.mailbox.upkeep import GRACE_MS
 from atoll.runtime.rpc import RpcError
@@ -167,7 +168,7 @@ async def test_a_purge_that_was_cut_off_goes_on(house: House, monkeypatch: pytes
         raise StoreError(StoreCode.UNAVAILABLE, "cut")
 
     real = __import__("atoll.mailbox.removal", fromlist=["purge"]).purge
-    monkeypatch.setattr("atoll.mailbox.removal.AGAIN", 0.01)
+    monkeypatch.setattr("atoll.mailbox.watch.AGAIN", 0.01)
     monkeypatch.setattr("atoll.mailbox.removal.purge", cut)
     house.directory.remove(ALICES, purged=True)
     await house.settle()
@@ -178,7 +179,7 @@ async def test_a_purge_that_was_cut_off_goes_on(house: House, monkeypatch: pytes
 
 async def test_what_the_directory_does_not_say_is_not_purged(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory that is away, or that was restored from before the mailbox was made, or does not know since when."""
-    monkeypatch.setattr("atoll.mailbox.removal.AGAIN", 0.01)
+    monkeypatch.setattr("atoll.mailbox.watch.AGAIN", 0.01)
     house.directory.away = True
     del house.directory.infos[ALICES]
     house.clock.ms += 400 * DAY
@@ -191,3 +192,21 @@ async def test_what_the_directory_does_not_say_is_not_purged(house: House, monke
     assert house.rows("mailbox") == 2
     house.directory.remove(ALICES, purged=True)  # it follows, now as before
     await house.purged()
+
+
+async def test_one_database_that_fails_is_no_matter_of_the_others(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.store.mount("db0", tmp_path / "db0.sqlite")
+    real = house.directory.fates
+
+    async def fates(database: str) -> list[Fate]:
+        if database == "db0":
+            raise RpcError("temporary", "away for this one")
+        return await real(database)
+
+    monkeypatch.setattr(house.directory, "fates", fates)
+    house.directory.remove(ALICES)
+    await house.settle()
+    alice = house.store.database("db1").reader.one("SELECT state FROM mailbox WHERE guid = ?", (ALICES,))
+    assert alice == (int(MailboxState.SOFT_DELETED),)

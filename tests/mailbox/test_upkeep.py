@@ -276,3 +276,24 @@ async def test_search_survives_a_broken_index(tmp_path: Path) -> None:
     async with mounted(tmp_path, directory) as store:
         alice = await store.open(ALICES, ALICE)
         assert await alice.search(alice.folder("INBOX"), Text("needle")) == [1]
+
+
+@files_only
+async def test_a_restore_that_fails_leaves_the_database_served(
+    store: Store, alice: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.deliver([delivery()])
+    await backup(store.database("db1"), ENGINE, tmp_path / "copy.sqlite")
+    modes: list[int] = []
+
+    def fail(path: Path, kept: Path, fresh: Path) -> None:
+        modes.append(fresh.stat().st_mode & 0o777)
+        raise OSError("the disk")
+
+    monkeypatch.setattr("atoll.mailbox.backup.switch", fail)
+    with pytest.raises(OSError, match="the disk"):
+        await restore_database(store, ENGINE, "db1", tmp_path / "copy.sqlite")
+    assert store.mounted() == ["db1"]
+    assert modes == [0o600]
+    alice = await store.open(ALICES, ALICE)
+    assert alice.folder("INBOX").total == 1

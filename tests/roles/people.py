@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import imaplib
+import os
 import smtplib
 import threading
 import time
@@ -11,6 +12,11 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 
 from tests.island import Island
+
+
+def shared(seconds: float) -> float:
+    """What is promised for a machine that does nothing else, on this one: others may be at work on its processors."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def imap(island: Island, who: str) -> imaplib.IMAP4_SSL:

@@ -159,3 +159,11 @@ class Counters(RuleBasedStateMachine):
 
 Counters.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestCounters = Counters.TestCase
+
+
+def test_an_ipv4_client_of_a_socket_of_both_families_is_itself() -> None:
+    admission = Admission(Clock(), 100, Rates(burst=1, new_per_second=0.001, trusted=("192.0.2.0/24",)))
+    tickets = [admission.enter("::ffff:192.0.2.7", 25) for _ in range(5)]
+    assert [ticket.ip for ticket in tickets if ticket is not None] == ["192.0.2.7"] * 5
+    assert admission.enter("::ffff:198.51.100.1") is not None
+    assert admission.enter("198.51.100.1") is None

@@ -24,7 +24,9 @@ def test_nothing_is_the_defaults(tmp_path: Path) -> None:
     ("demo = []\n", "unknown key `demo`"),
     ("[processes]\nmailboxes = 1\n", "database db2 is given to mailbox process 2"),
     ("[[databases]]\nname = '../x'\nprocess = 1\n", "databases"),
-], ids=["key", "section", "range", "type", "syntax", "demo", "process", "name"])
+    ("[[databases]]\nname = 'a'\nprocess = 1\n[[databases]]\nname = 'a'\nprocess = 2\n", "two databases a"),
+    ("[admission]\ntrusted = ['10.0.0.1/8']\n", "admission.trusted: 10.0.0.1/8 has host bits set"),
+], ids=["key", "section", "range", "type", "syntax", "demo", "process", "name", "twice", "network"])
 def test_an_error_says_where_and_what(text: str, says: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse(text, {})

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from atoll.base.clock import SystemClock
 from atoll.runtime.admission import Admission, Rates, Ticket
-from atoll.runtime.listen import Listener
+from atoll.runtime.listen import UNREAD_MS, Listener
+from tests.eventually import eventually
 from tests.protocols.pop3.conftest import certificate
 
 
@@ -45,8 +46,7 @@ async def test_greets_and_counts() -> None:
     assert await reader.read(10) == b"hello"
     assert counters.open == 1
     writer.close()
-    await asyncio.sleep(0.05)
-    assert counters.open == 0
+    await eventually(lambda: counters.open, 0)
     listener.stop()
 
 
@@ -77,21 +77,18 @@ async def test_tls_and_a_handshake_that_never_comes(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     counters = admission()
-    listener, port = listen(counters, tls=lambda: context, handshake=0.2)
+    listener, port = listen(counters, tls=lambda: context, handshake=1)
     trusting = ssl.create_default_context(cafile=str(cert))
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
     assert await reader.read(10) == b"hello"
     silent, other = await asyncio.open_connection("127.0.0.1", port)
-    await asyncio.sleep(0.05)
-    assert counters.open == 2
+    await eventually(lambda: counters.open, 2)
     assert await asyncio.wait_for(silent.read(10), 5) == b""
-    await asyncio.sleep(0.05)
-    assert counters.open == 1
+    await eventually(lambda: counters.open, 1)
     garbled, third = await asyncio.open_connection("127.0.0.1", port)
     third.write(b"GET / HTTP/1.0\r\n\r\n")
     await asyncio.wait_for(garbled.read(), 5)
-    await asyncio.sleep(0.05)
-    assert counters.open == 1
+    await eventually(lambda: counters.open, 1)
     for one in (writer, other, third):
         one.close()
     listener.stop()
@@ -131,3 +128,22 @@ async def test_stopped_accepts_no_more() -> None:
     done, _ = await asyncio.wait([asyncio.ensure_future(reader.read(10))], timeout=0.2)
     assert not done
     writer.close()
+
+
+async def test_the_kernel_ends_a_connection_whose_client_reads_nothing() -> None:
+    options = []
+
+    class Looks(Greeting):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            sock = transport.get_extra_info("socket")
+            options.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+
+    sock = socket.create_server(("127.0.0.1", 0))
+    listener = Listener(sock, Looks, admission())
+    listener.start()
+    reader, writer = await asyncio.open_connection(*sock.getsockname())
+    await reader.read(5)
+    assert options == [UNREAD_MS]
+    writer.close()
+    listener.stop()

@@ -281,3 +281,17 @@ async def test_whoever_comes_while_the_server_stops_is_not_answered(service: Ser
             pass
     assert service.asked == []
     writer.close()
+
+
+async def test_a_hook_that_fails_is_called_again(service: Service) -> None:
+    hooks: list[int] = []
+
+    async def hook() -> None:
+        hooks.append(1)
+        if len(hooks) == 1:
+            raise ValueError("something nobody thought of")
+
+    client = RpcClient(service.path, timeout=5, on_connect=hook)
+    assert (await client.call("say", Say("hello"), Say)).text == "hello!"
+    assert len(hooks) == 2
+    await client.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from atoll.sql.sqlite import CHECKED_VFS, SqliteEngine, broken_pages
+from atoll.sql.sqlite import CHECKED_VFS, LockFile, SqliteEngine, broken_pages
 
 
 @pytest.mark.parametrize("vfs", [CHECKED_VFS, "unix"])
@@ -34,3 +35,12 @@ def test_what_is_in_the_log_is_copied_with_its_checksums(tmp_path: Path, vfs: st
     assert copy.reader.one("SELECT count(*) FROM one WHERE text LIKE 'aaa%'") == (4000,)
     copy.close()
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_a_lock_that_is_given_back_twice_closes_no_other_file(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "a.lock")
+    lock.release()
+    other = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+    lock.release()
+    os.fstat(other)
+    os.close(other)

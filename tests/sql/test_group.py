@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -169,3 +170,25 @@ async def test_memory_that_cannot_be_read_again_is_doubt(one: Opened, monkeypatc
     found = await asyncio.wait_for(outcomes(one.writer.submit(adding("a")), one.writer.submit(adding("b"))), 5)
     assert [type(error) for error in found] == [InDoubt, InDoubt]
     assert [type(doubt) for doubt in one.doubts] == [InDoubt]
+
+
+async def test_who_waits_for_a_checkpoint_may_go(one: Opened) -> None:
+    waiting = asyncio.create_task(one.writer.between(lambda: time.sleep(0.1)))
+    await asyncio.sleep(0.03)
+    waiting.cancel()
+    await asyncio.sleep(0.15)
+    assert await asyncio.wait_for(one.writer.submit(adding("after")), 2) == "after"
+
+
+async def test_what_cannot_be_published_is_durable_and_ends_the_writer(
+    one: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Words) -> None:
+        raise ValueError("a listener")
+
+    monkeypatch.setattr(Words, "committed", fail)
+    assert await asyncio.wait_for(one.writer.submit(adding("a")), 2) == "a"
+    assert one.words() == ["a"]
+    assert [type(doubt) for doubt in one.doubts] == [InDoubt]
+    with pytest.raises(InDoubt):
+        await asyncio.wait_for(one.writer.submit(adding("b")), 2)

@@ -103,8 +103,7 @@ class Mailboxes:
         self.backend = self.house.backend()
         self.backend.start()
         await self.backend.audience(f"mailbox-{self.number}.test")
-        epochs = _Epochs(self.backend)
-        self.store = Store(SqliteEngine(), self.backend.mailbox, epochs, process=f"mailbox-{self.number}.test",
+        self.store = Store(SqliteEngine(), self.backend.mailbox, self.backend, process=f"mailbox-{self.number}.test",
                            clock=SystemClock())
         await self.store.mount(f"db{self.number}", self.folder / f"db{self.number}.sqlite")
         await self.listen()
@@ -116,14 +115,6 @@ class Mailboxes:
     async def close(self) -> None:
         await self.server.close()
         await self.store.close()
-
-
-class _Epochs:
-    def __init__(self, backend: object) -> None:
-        self.backend = backend
-
-    async def next_epoch(self, database: str, at_least: int) -> int:
-        return await self.backend.owner_epoch(database, at_least)  # type: ignore[attr-defined,no-any-return]
 
 
 def bound(path: Path) -> socket.socket:
@@ -148,6 +139,7 @@ class PostOffice:
         self.clock = SystemClock()
         self.clients: list[Client] = []
         self.health: dict[str, str] = {}
+        self.poison: list[int] = []
         self.doubts: list[SqlError] = []
 
     async def start(self) -> None:
@@ -163,7 +155,7 @@ class PostOffice:
         verifier = await self.backend.verifier("transport.test", "submit")
         folder = self.folder / "queue"
         folder.mkdir(exist_ok=True)
-        self.queue = await Queue.open(SqliteEngine(), folder / "queue.sqlite", _Epochs(self.backend), self.clock,
+        self.queue = await Queue.open(SqliteEngine(), folder / "queue.sqlite", self.backend, self.clock,
                                       process="transport.test", on_doubt=self.doubts.append, schedule=self.schedule)
         self.tracking = Tracking(folder / "tracking", self.clock, self.health.__setitem__)
         self.into = IntoMailbox(lambda backend: self.folder / f"lmtp-{backend[-1]}.sock", lambda peer: True,
@@ -182,7 +174,7 @@ class PostOffice:
         loop = asyncio.get_running_loop()
         self.servers = [await loop.create_unix_server(self.relay, sock=bound(self.folder / "smtp.sock")),
                         await loop.create_unix_server(self.submit, sock=bound(self.folder / "submit.sock"))]
-        self.lanes = Lanes(self.pipeline, self.queue, self.tracking, self.clock)
+        self.lanes = Lanes(self.pipeline, self.queue, self.tracking, self.clock, self.poison.append)
         self.retries = asyncio.create_task(self.lanes.run())
 
     async def start_front(self) -> None:

@@ -6,14 +6,16 @@ import asyncio
 
 import pytest
 
+from atoll.admin import ops
 from atoll.base.clock import SystemClock
 from atoll.base.ids import NetworkMessageId
 from atoll.formats.smtp.replies import Reply
+from atoll.roles.transport_op import TransportOp
 from atoll.transport import dsn, tracking
 from atoll.transport.envelope import Envelope, Recipient, delivery_key
 from atoll.transport.lanes import remove
 from atoll.transport.loops import hops, is_loop
-from atoll.transport.queue import Schedule
+from atoll.transport.queue import Schedule, Waiting
 from atoll.transport.rates import HOUR, Rate
 from atoll.transport.tracking import Tracking, search
 
@@ -165,3 +167,20 @@ async def test_the_administrator_removes_and_the_sender_is_told(office):
     await office.wait_empty()
     (report,) = await office.held("alice")
     assert b"Removed by the administrator" in report
+
+
+async def test_reports_of_a_removal_are_not_removed_with_it(office):
+    class Context:
+        def is_role(self, pid, name):
+            return True
+
+    office.queue.schedule = Schedule(seconds=(60,))
+    await office.mailboxes[2].server.close()
+    office.mailboxes[2].path.unlink()
+    client = await office.signed_in()
+    assert (await client.mail(b"Subject: stuck\r\n\r\n", BOB, sender=ALICE)).startswith(b"250 ")
+    (job,) = office.queue.waiting()
+    await office.queue.settle(job.envelope.id, [], [Waiting(job.address, "unresolved", job.last, job.tries)])
+    op = TransportOp(Context(), office.queue, office.pipeline, office.submit, office.folder)
+    assert (await op._remove(None, ops.QueueAct(queue="unresolved", notify=True))).count == 1
+    assert [(one.address, one.queue) for one in office.queue.waiting()] == [(ALICE, "unresolved")]

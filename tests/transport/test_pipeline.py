@@ -281,9 +281,51 @@ async def test_a_message_that_ends_its_mailbox_process_waits_longer(office, monk
     await asyncio.sleep(1)
     (job,) = office.queue.waiting()
     assert job.tries == 5
-    assert job.last == "451 4.4.2 The connection was lost"
+    assert job.last == "451 4.4.2 The connection was lost over this message alone"
     assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
     assert len(await office.held("bob")) == 1
+
+
+async def test_those_beside_a_message_that_ends_its_mailbox_process_are_delivered_in_seconds(office, monkeypatch):
+    """Twenty are under way together, two of them end it (here: the connection that they share) each time."""
+    from atoll.protocols.lmtp import server as lmtp
+
+    office.queue.schedule = Schedule()  # the real one
+    shown = office.poison
+    real = lmtp.scan
+
+    def scan(data):
+        if b"poison" in data:
+            raise ValueError("as if the process died of it")
+        return real(data)
+
+    monkeypatch.setattr(lmtp, "scan", scan)
+    clients = [await office.connect() for _ in range(20)]
+    started = asyncio.get_running_loop().time()
+    said = await asyncio.gather(*[client.mail(b"Subject: %b\r\n\r\n" % (b"poison" if at in (3, 9) else b"good"), BOB)
+                                  for at, client in enumerate(clients)])
+    assert all(one.startswith(b"250 ") for one in said)
+    while len(await office.held("bob")) < 18:
+        assert asyncio.get_running_loop().time() < started + 5
+        await asyncio.sleep(0.05)
+    for _ in range(40):
+        if [job.tries for job in office.queue.waiting()] == [3, 3]:
+            break
+        await asyncio.sleep(0.05)
+    jobs = office.queue.waiting()
+    assert [(job.tries, job.last) for job in jobs] == [
+        (3, "451 4.4.2 The connection was lost over this message alone")] * 2
+    assert min(job.due for job in jobs) > office.clock.now_ms() + 50_000
+    assert shown == [1, 2] or shown == [2]
+    assert len(await office.held("bob")) == 18
+    assert (await clients[0].mail(PLAIN, BOB)).startswith(b"250 ")
+    assert len(await office.held("bob")) == 19
+    await office.queue.hurry()
+    monkeypatch.setattr(lmtp, "scan", real)
+    office.pipeline.queued.set()
+    await office.wait_empty()
+    assert len(await office.held("bob")) == 21
+    assert shown[-1] == 0
 
 
 async def test_a_checkpoint_that_fails_refuses_nothing(office, monkeypatch):
@@ -326,3 +368,61 @@ async def test_transactions_that_do_not_wait_are_answered_in_order(office, monke
         assert [one.split(b"Subject: ")[1].split(b"\r\n")[0] for one in await office.held(name)] == [
             b"%d" % at for at, one in enumerate(whom) if one == address]
     assert office.relay.held == 0
+
+
+async def test_a_message_that_cannot_be_tried_stops_no_other(office, monkeypatch):
+    await bob_away(office)
+    client = await office.connect()
+    for subject in (b"bad", b"good"):
+        assert (await client.mail(b"Subject: %s\r\n\r\n" % subject, BOB)).startswith(b"250 ")
+    real = office.pipeline.attempt
+
+    def attempt(attempt, addresses):
+        if b"bad" in attempt.content:
+            raise ValueError("something nobody thought of")
+        real(attempt, addresses)
+
+    monkeypatch.setattr(office.pipeline, "attempt", attempt)
+    await office.mailboxes[2].listen()
+    async with asyncio.timeout(5):
+        while office.queue.depth() > 1 or office.queue.waiting()[0].tries < 2:
+            await asyncio.sleep(0.02)
+    assert len(await office.held("bob")) == 1
+    monkeypatch.undo()
+    await office.wait_empty()
+
+
+async def test_the_directory_is_asked_for_all_recipients_at_once(office, monkeypatch):
+    from atoll.runtime.rpc import RpcError
+
+    client = await office.connect()
+    await client.envelope(ALICE, BOB)
+    office.backend.forget()
+    asked = []
+
+    async def recipient(address):
+        asked.append(address)
+        async with asyncio.timeout(5):
+            while len(asked) < 2:
+                await asyncio.sleep(0.01)
+        raise RpcError("unavailable")
+
+    monkeypatch.setattr(office.backend, "recipient", recipient)
+    await client.say(b"DATA")
+    assert (await client.say(b".")).startswith(b"250 ")
+    monkeypatch.undo()
+    await office.wait_empty()
+
+
+async def test_an_answer_that_comes_when_the_retries_are_stopped_harms_nothing(office, monkeypatch):
+    await bob_away(office)
+    client = await office.connect()
+    assert (await client.mail(PLAIN, BOB)).startswith(b"250 ")
+    kept = []
+    monkeypatch.setattr(office.pipeline, "attempt", lambda attempt, addresses: kept.append(attempt))
+    async with asyncio.timeout(5):
+        while not kept:
+            await asyncio.sleep(0.01)
+    office.retries.cancel()
+    await asyncio.sleep(0)
+    kept[0].done(kept[0])

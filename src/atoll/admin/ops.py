@@ -298,6 +298,16 @@ class CheckReport(msgspec.Struct):
     seconds: float
 
 
+class Rescanned(msgspec.Struct):
+    """Contents that could not be looked into: looked at again, read now, refused again, left (content role away)."""
+
+    database: str
+    looked: int
+    mended: int
+    refused: int
+    left: int
+
+
 class BackupMade(msgspec.Struct):
     """The server names the file, under the data directory."""
 
@@ -332,8 +342,11 @@ class DatabaseRestore(msgspec.Struct):
 
 
 class Restored(msgspec.Struct):
+    """into: a folder, or the database; kept: the file with what was in the database before."""
+
     items: int
     into: str
+    kept: str = ""
 
 
 # -- health, audit, tokens -------------------------------------------------------------------------------------------
@@ -443,6 +456,7 @@ OPS: dict[str, Op] = {
     "database.mount": Op(DatabaseName, Empty, "mailbox"),
     "database.dismount": Op(DatabaseName, Empty, "mailbox"),
     "database.check": Op(DatabaseCheck, CheckReport, "mailbox"),
+    "database.rescan": Op(DatabaseName, Rescanned, "mailbox"),
     "database.backup": Op(DatabaseName, BackupMade, "mailbox"),
     "database.backups": Op(DatabaseName, Backups, "mailbox"),
     "database.restore": Op(DatabaseRestore, Restored, "mailbox"),

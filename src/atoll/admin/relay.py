@@ -20,7 +20,7 @@ T = TypeVar("T")
 QUICK_SECONDS = 4.0
 LONG_SECONDS = 6 * 3600.0
 LONG = frozenset({"database.check", "database.backup", "database.restore", "database.mount", "database.dismount",
-                  "mailbox.recover"})
+                  "database.rescan", "mailbox.recover", "queue.remove", "message.trace"})
 
 
 class Relay:
@@ -36,10 +36,13 @@ class Relay:
         if client is None:
             client = self._clients[role] = RpcClient(self._socket_of(role), timeout=QUICK_SECONDS)
         try:
-            return await client.call(op, params, result, within=LONG_SECONDS if op in LONG else None)
+            if op in LONG:
+                await client.ready()  # the work may be long, the way to the role is not
+                return await client.call(op, params, result, within=LONG_SECONDS)
+            return await client.call(op, params, result)
         except RpcError as error:
             if error.code == "temporary":
-                raise RpcError("temporary", f"{role} does not answer: {error.text}") from None
+                raise RpcError("temporary", f"{role}: {error.text}") from None
             raise
 
     async def ask_all(self, roles: list[str], op: str, params: msgspec.Struct,

@@ -21,7 +21,7 @@ from atoll.admin.listing import REACHED, Listing
 from atoll.admin.relay import Relay
 from atoll.base import audit as audit_log
 from atoll.base.ids import from_text, to_text
-from atoll.directory.client.model import MAX_PASSWORD, ClientFacts, GroupInfo, Quota
+from atoll.directory.client.model import MAX_PASSWORD, ClientFacts, GroupInfo, MailboxInfo, Quota
 from atoll.directory.server.auth import hashes
 from atoll.directory.server.groups import name_of
 from atoll.directory.server.parts import Parts
@@ -216,15 +216,20 @@ class AdminService:
     async def mailbox_purge(self, call: Call, ask: ops.RemovedMailbox) -> None:
         await self._removed.purge(ask.address, _id(ask.mailbox))
 
-    async def mailbox_password(self, call: Call, ask: ops.MailboxPassword) -> ops.Password:
-        info = self._listing.info(ask.address)
+    def _a_person(self, address: str) -> MailboxInfo:
+        info = self._listing.info(address)
         if info.kind == "shared":
             raise RpcError("refused", "nobody signs in to a shared mailbox")
+        return info
+
+    async def mailbox_password(self, call: Call, ask: ops.MailboxPassword) -> ops.Password:
+        info = self._a_person(ask.address)
         hash_, made = await self._hashed(ask.password, ask.hash)
         await self._register.set_hash(info.user, hash_)
         return ops.Password(made)
 
     async def app_password_create(self, call: Call, ask: ops.AppPasswordCreate) -> ops.AppPasswordCreated:
+        self._a_person(ask.address)
         entity, password = await self._register.create_app_password(ask.address, ask.name, ask.protocols)
         return ops.AppPasswordCreated(to_text(entity), password)
 

@@ -13,6 +13,7 @@ Not    proof against who can rewrite the whole file: keep a copy of the last has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -226,14 +227,31 @@ class AuditLog:
             self._rotate()
 
     def _rotate(self) -> None:
+        """Go on in a new file; where that cannot be, in this one, and the next batch tries again."""
+        fresh, old = self._path.with_name("audit.new"), self._path.with_name(f"audit-{self._first}.log")
+        try:
+            if old.exists():  # a rename would put it out of the world
+                return
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return
+        try:
+            os.rename(self._path, old)
+            os.rename(fresh, self._path)
+        except OSError:
+            os.close(descriptor)
+            if not self._path.exists():
+                os.rename(old, self._path)
+            return
         os.close(self._descriptor)
-        os.link(self._path, self._path.with_name(f"audit-{self._first}.log"))  # never over another file, as rename is
-        self._path.unlink()
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        self._descriptor = descriptor
         self._size, self._first = 0, self.seq + 1
+        with contextlib.suppress(OSError):
+            directory = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
 
     async def close(self) -> None:
         """Write what waits, then close."""

@@ -9,6 +9,7 @@ Not    what the organization decides (domains, accounts, quotas): that is in the
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
@@ -154,7 +155,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration of a file (which may be absent) and the environment."""
-    text = path.read_text("utf-8") if path.exists() else ""
+    try:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        text = ""
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
     return parse(text, environ, name=str(path))
 
 
@@ -166,15 +174,28 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
         raise ConfigError(f"{name}: {error}") from None
     if "demo" in table:
         raise ConfigError(f"{name}: unknown key `demo`")
+    variables = {}
     for key, value in environ.items():
         if key.startswith("ATOLL_") and "__" in key:
             section, _, leaf = key[6:].lower().partition("__")
             table.setdefault(section, {})[leaf] = _typed(value)
+            variables[f"{section}.{leaf}"] = key
     try:
         config = msgspec.convert(table, Config)
     except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        if where.rstrip("`") in variables:
+            raise ConfigError(f"{variables[where.rstrip('`')]}: {what}") from None
         raise ConfigError(f"{name}: {_explain(str(error), text)}") from None
+    for network in config.admission.trusted:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ConfigError(f"{name}: admission.trusted: {error}") from None
+    names = [database.name for database in config.databases]
     for database in config.databases:
+        if names.count(database.name) > 1:
+            raise ConfigError(f"{name}: there are two databases {database.name}")
         if database.process > config.processes.mailboxes:
             raise ConfigError(f"{name}: database {database.name} is given to mailbox process {database.process}, "
                               f"but processes.mailboxes is {config.processes.mailboxes}")

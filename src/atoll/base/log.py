@@ -40,7 +40,8 @@ class JsonFormatter(logging.Formatter):
         if fields:
             line.update({key: _cut(value) for key, value in fields.items() if key not in line})
         if record.exc_info:
-            line["trace"] = _cut(self.formatException(record.exc_info))
+            trace = self.formatException(record.exc_info)  # what was raised, and where, stands at its end
+            line["trace"] = trace if len(trace) <= MAX_VALUE else "…" + trace[-MAX_VALUE:]
         return json.dumps(line, ensure_ascii=True)
 
 

@@ -103,7 +103,13 @@ class ContentClient:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.setblocking(False)
             await loop.sock_connect(sock, self._path)
-            fd = await asyncio.to_thread(_memory_file, data)  # a copy of megabytes is none of the loop's business
+            # A copy of megabytes is none of the loop's business.
+            making = loop.run_in_executor(None, _memory_file, data)
+            try:
+                fd = await asyncio.shield(making)
+            except asyncio.CancelledError:  # the thread goes on, and makes a descriptor that nobody waits for
+                making.add_done_callback(_unwanted)
+                raise
             try:
                 socket.send_fds(sock, [job.encode("ascii")], [fd])
             finally:
@@ -118,6 +124,11 @@ class ContentClient:
             except ConnectionResetError:
                 pieces = []
         return b"".join(pieces)
+
+
+def _unwanted(made: asyncio.Future[int]) -> None:
+    if not made.cancelled() and made.exception() is None:
+        os.close(made.result())
 
 
 def _memory_file(data: bytes) -> int:

@@ -7,6 +7,8 @@ Spec   [RFC 2033], [RFC 2920], [RFC 3030]; PROCESSES 7: pooled connections, no L
        turn of the loop is one write, and the answers of a group commit are one read. They come in order, so a database
        that is slow delays only its own; a large message has a connection to itself.
        A delivery key per recipient makes a repeated attempt find its first result.
+       A message at which a connection went before is sent alone: nothing else is under way to that mailbox process
+       meanwhile. What comes in that time waits here until it is settled.
 Fails  451 for every recipient that was not answered in time or whose connection went: the outcome is unknown, and the
        key settles it at the next attempt. A mailbox process that does not understand us (50x) is such a case too.
 """
@@ -47,9 +49,10 @@ Done = Callable[[list[Reply]], None]
 class _Transaction:
     """One message for one mailbox process: what is said, and what is heard."""
 
-    __slots__ = ("_accepted", "_done", "_heard", "connection", "content", "head", "replies", "timer")
+    __slots__ = ("_accepted", "_done", "_gate", "_heard", "alone", "connection", "content", "head", "replies", "timer")
 
-    def __init__(self, sender: str, targets: Sequence[Target], content: bytes, done: Done) -> None:
+    def __init__(self, sender: str, targets: Sequence[Target], content: bytes, done: Done, gate: _Gate,
+                 alone: bool) -> None:
         utf8 = "" if sender.isascii() else " SMTPUTF8"
         lines = [f"MAIL FROM:<{sender}>{utf8}\r\n".encode()]
         for target in targets:
@@ -63,6 +66,8 @@ class _Transaction:
         self._accepted: list[int] = []
         self._heard = 0
         self._done: Done | None = done
+        self._gate = gate
+        self.alone = alone
         self.timer: asyncio.TimerHandle | None = None
         self.connection: _Connection | None = None
 
@@ -95,7 +100,8 @@ class _Transaction:
 
     def lost(self) -> None:
         """Its connection went: of those without a reply nothing is known."""
-        self.replies = [replies.LOST if reply is replies.TRY_LATER else reply for reply in self.replies]
+        what = replies.LOST_ALONE if self.alone else replies.LOST
+        self.replies = [what if reply is replies.TRY_LATER else reply for reply in self.replies]
 
     def settle(self) -> None:
         """Say what became of each recipient, once."""
@@ -104,6 +110,7 @@ class _Transaction:
         done, self._done = self._done, None
         if done is not None:
             done([replies.TRY_LATER if 500 <= reply.code < 505 else reply for reply in self.replies])
+            self._gate.over()
 
 
 class _Connection(asyncio.Protocol):
@@ -199,9 +206,12 @@ class _Connection(asyncio.Protocol):
     def late(self, current: _Transaction) -> None:
         """No answer in time. Those behind it have theirs still to come; new ones take another connection.
 
-        A process that is slow has not died of the message: it is tried again soon (transport.retries).
+        A process that is slow has not died of the message: it is tried again soon (transport.lanes). One that is
+        silent over a message alone at which a connection went before may well have.
         """
         self.ready = False
+        if current.alone:
+            current.lost()
         current.settle()  # failpoint: none, there was no answer
         self._pool.free()
         self._close_stuck()
@@ -214,6 +224,45 @@ class _Connection(asyncio.Protocol):
         """Give the connection up; what is under way is of unknown outcome."""
         if self._transport is not None:
             self._transport.abort()
+
+
+class _Gate:
+    """Who may go to one mailbox process now: everybody, or one alone."""
+
+    __slots__ = ("_alone", "_held", "_under_way")
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._alone: deque[tuple[_Pool, _Transaction]] = deque()
+        self._held: deque[tuple[_Pool, _Transaction]] = deque()
+
+    def send(self, pool: _Pool, transaction: _Transaction) -> None:
+        """Now, or when those before it are settled."""
+        if transaction.alone:
+            self._alone.append((pool, transaction))
+            self._next()
+        elif self._alone:
+            self._held.append((pool, transaction))
+        else:
+            self._under_way += 1
+            pool.send(transaction)
+
+    def over(self) -> None:
+        """One is settled. Those that waited while it was alone go before the next one that has to be."""
+        self._under_way -= 1
+        if self._alone and not self._under_way:
+            if self._alone[0][1].settled:
+                self._alone.popleft()
+                held, self._held = self._held, deque()
+                self._under_way += len(held)
+                for pool, transaction in held:
+                    pool.send(transaction)
+            self._next()
+
+    def _next(self) -> None:
+        if self._alone and not self._under_way:
+            self._under_way += 1
+            self._alone[0][0].send(self._alone[0][1])
 
 
 class _Pool:
@@ -302,9 +351,11 @@ class IntoMailbox:
         self._trust = trust
         self._patience = patience
         self._pools: dict[tuple[str, str], _Pool] = {}
+        self._gates: dict[str, _Gate] = {}
 
-    def deliver(self, backend: str, sender: str, targets: Sequence[Target], content: bytes, done: Done) -> None:
-        """done is called once, later, with a reply for each target."""
+    def deliver(self, backend: str, sender: str, targets: Sequence[Target], content: bytes, done: Done, *,
+                alone: bool = False) -> None:
+        """done is called once, later, with a reply for each target. alone: LOST_ALONE if the connection goes again."""
         databases = {target.database for target in targets} if len(targets) > 1 else ()
         lane = backend, targets[0].database if len(databases) < 2 else ""  # of several: nobody waits for the slowest
         pool = self._pools.get(lane)
@@ -315,7 +366,10 @@ class IntoMailbox:
                 asyncio.get_running_loop().call_soon(done, [replies.TRY_LATER] * len(targets))
                 return
             pool = self._pools[lane] = _Pool(path, self._trust, self._patience)
-        pool.send(_Transaction(sender, targets, content, done))
+        gate = self._gates.get(backend)
+        if gate is None:
+            gate = self._gates[backend] = _Gate()
+        gate.send(pool, _Transaction(sender, targets, content, done, gate, alone))
 
     def close(self) -> None:
         """End every connection."""

@@ -238,7 +238,7 @@ class Access:
         view = self._need(folder.fid, Right.READ)
         return reading.rows(self._database, folder.fid, uids, want, limit, self._own(view, folder.fid))
 
-    def listed(self, folder: Folder, lo: int, hi: int) -> list[Row]:
+    def listed(self, folder: Folder, lo: int, hi: int) -> Sequence[Row]:
         """The next rows (uid, envelope, structure) with lo <= uid <= hi, at most 256; none: there are no more."""
         view = self._need(folder.fid, Right.READ)
         return reading.listed(self._database, view, folder.fid, lo, hi)

@@ -124,13 +124,15 @@ async def restore_database(store: Store, engine: Engine, name: str, source: Path
         FAILPOINTS.hit("mailbox.restore.copied")
     await loop.run_in_executor(None, mark_restored, engine, fresh)
     kept = path.with_name(f"{path.stem}.before-restore-{store.clock.now_ms()}{path.suffix}")
-    async with store.apart(name):
-        if FAILPOINTS.active:
-            FAILPOINTS.hit("mailbox.restore.before_switch")
-        await loop.run_in_executor(None, switch, path, kept, fresh)
-        if FAILPOINTS.active:
-            FAILPOINTS.hit("mailbox.restore.after_switch")
-    await store.mount(name, path)
+    try:
+        async with store.apart(name):
+            if FAILPOINTS.active:
+                FAILPOINTS.hit("mailbox.restore.before_switch")
+            await loop.run_in_executor(None, switch, path, kept, fresh)
+            if FAILPOINTS.active:
+                FAILPOINTS.hit("mailbox.restore.after_switch")
+    finally:
+        await store.mount(name, path)
     return kept
 
 
@@ -221,7 +223,8 @@ def _whole(engine: Engine, path: Path, fragments: Sequence[Fragment]) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("wb") as writer:
+    made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(made, "wb") as writer, source.open("rb") as reader:
         while piece := reader.read(1 << 20):
             writer.write(piece)
         writer.flush()

@@ -94,7 +94,7 @@ class MailboxDatabase:
     async def submit(self, work: Callable[[Tx], Any]) -> Any:
         """Run a unit of work; its result once committed. StoreError."""
         try:
-            return await asyncio.shield(self.writer.submit(work))
+            return await self.writer.submit(work)  # who is cancelled leaves, what he asked for is done
         except SqlError as error:
             raise unavailable(f"{type(error).__name__}: {error}") from error
 

@@ -24,7 +24,7 @@ async def ingest(database: MailboxDatabase, content: Content) -> Prepared:
     if isinstance(content.data, bytes) and len(content.data) <= INLINE:
         return prepare(content)
     loop = asyncio.get_running_loop()
-    prepared = await loop.run_in_executor(database.helper, prepare, content)
+    prepared = await loop.run_in_executor(None, prepare, content)
     if prepared.size > CHUNK:
         await _store_large(database, prepared)
     return prepared
@@ -41,10 +41,10 @@ async def _store_large(database: MailboxDatabase, prepared: Prepared) -> None:
     waiting = pieces(prepared.content)
     seq = 0
     while True:
-        piece = await loop.run_in_executor(database.helper, next, waiting, None)
+        piece = await loop.run_in_executor(None, next, waiting, None)
         if piece is None:
             break
-        codec, data = await loop.run_in_executor(database.helper, encode, piece)
+        codec, data = await loop.run_in_executor(None, encode, piece)
 
         def write(tx: Tx, seq: int = seq, codec: int = codec, data: bytes = data) -> None:
             put_piece(tx, blob, seq, codec, data)

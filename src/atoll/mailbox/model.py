@@ -326,6 +326,8 @@ class Deleted:
     size: int
     preview: str
     subject: str
+    sender: str
+    """The name before the @ of the first author, as SORT compares it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from atoll.mailbox.blobs import Prepared, RecentDigests, put
 from atoll.mailbox.errors import StoreCode, StoreError
 from atoll.mailbox.memory import FolderState, MailboxMemory, pack
 from atoll.mailbox.model import Flag, SortRow
+from atoll.mailbox.opaque import LISTING, mark
 from atoll.mailbox.tx import INSERT_ITEM, INSERT_META, INSERT_THREAD, PUT_CONVERSATION, Tx
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ def place(tx: Tx, mailbox: MailboxMemory, folder: FolderState, threads: Threads,
     """One new item at the end of a folder; (uid, id). Room was checked before."""
     scanned = prepared.content.scanned
     blob = put(tx, prepared, recent)
+    if scanned.opaque:
+        mark(tx, blob, LISTING)
     uid = folder.uidnext
     folder.uidnext = uid + 1
     number = mailbox.cn = mailbox.cn + 1

@@ -22,13 +22,12 @@ from atoll.mailbox.errors import StoreError
 from atoll.mailbox.model import Content, Delivery, Notice
 from atoll.mailbox.quota_message import key, quota_message
 from atoll.mailbox.store import Store
+from atoll.mailbox.watch import Watch
 from atoll.runtime.rpc import RpcError
 
 DAY_MS = 86_400_000
 EVERY = 3600.0
 """Seconds between looks at who is still over a limit."""
-AGAIN = 5.0
-"""Seconds before a directory that did not answer is asked again."""
 PAGE = 500
 """Mailboxes that are looked at before the loop gets its turn."""
 _NO_LIMITS = Quota()
@@ -67,7 +66,7 @@ class QuotaWatch:
         store.on_mounted.append(self._mounted)
         directory.on_changed(self._changed)
         directory.on_connected(self._everything)
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="quotas")
+        self._watch = Watch("quotas", self._work, self._round, every)
 
     # -- what happens -------------------------------------------------------------------------------------------
     def _mounted(self, database: MailboxDatabase) -> None:
@@ -105,23 +104,8 @@ class QuotaWatch:
         self._work.set()
 
     # -- what is done about it ----------------------------------------------------------------------------------
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                async with asyncio.timeout(self._every):
-                    await self._work.wait()
-            except TimeoutError:
-                pass
-            self._work.clear()
-            try:
-                await self._round(loop.time())
-            except (RpcError, StoreError) as error:
-                log.warning("quotas", extra={"f": {"error": str(error)}})
-                self._work.set()
-                await asyncio.sleep(AGAIN)
-
-    async def _round(self, now: float) -> None:
+    async def _round(self) -> None:
+        now = asyncio.get_running_loop().time()
         while self._whole:
             name = next(iter(self._whole))
             await self._load(name)
@@ -205,5 +189,4 @@ class QuotaWatch:
             log.warning("an owner could not be warned", extra={"f": {"why": done[0].code.value}})
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._watch.close()

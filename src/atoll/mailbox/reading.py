@@ -8,6 +8,7 @@ Fails  StoreError(NO_FOLDER) when the folder has gone meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from atoll.base.ids import UserId
@@ -102,31 +103,35 @@ def rows(database: MailboxDatabase, fid: int, uids: UidSet, want: Want, limit: i
     return list(map(Row, found))
 
 
-def listed(database: MailboxDatabase, view: MailboxMemory, fid: int, lo: int, hi: int) -> list[Row]:
+def listed(database: MailboxDatabase, view: MailboxMemory, fid: int, lo: int, hi: int) -> Sequence[Row]:
     """See Access.listed. A stretch of uids that is asked for whole and gets no more arrivals comes from its block."""
     uids = uid_map(database, fid)
     while (position := uids.seq_at_least(lo)) <= len(uids) and (first := uids.uid(position)) <= hi:
         start = first >> BLOCK_BITS << BLOCK_BITS
         end = start + BLOCK - 1
         if first - start < BLOCK // 2 and end <= min(hi, uids.last_uid):
-            found = _block(database, view, fid, start, [uid for run, count in uids.within(start, end)
-                                                        for uid in range(run, run + count)])
-            found = found if start >= lo else [record for record in found if record[0] >= lo]
+            present = list(uids.within(start, end))
+            found = _block(database, view, fid, start, present)
+            if present[0][0] < lo:
+                found = [record for record in found if record[0] >= lo]
         else:
             found = records(database.reader, fid, UidSet(((first, min(hi, end)),)), Want.LISTED, BLOCK)
         if found:
-            return cast("list[Row]", found)
+            return cast("Sequence[Row]", found)
         lo = end + 1
     return []
 
 
-def _block(database: MailboxDatabase, view: MailboxMemory, fid: int, start: int, present: list[int]) -> list[Record]:
+def _block(database: MailboxDatabase, view: MailboxMemory, fid: int, start: int,
+           present: list[tuple[int, int]]) -> Sequence[Record]:
     key = view.guid, view.folders[fid].uidv, start >> BLOCK_BITS
-    found = database.listings.get(*key, present) if len(present) >= FEWEST else None
-    if found is None:
-        found = records(database.reader, fid, UidSet(((start, start + BLOCK - 1),)), Want.LISTED, BLOCK)
-        if len(present) >= FEWEST and [record[0] for record in found] == present:
-            database.listings.put(*key, found, database.clock.now_ms())
+    many = sum(count for _, count in present) >= FEWEST
+    ready = database.listings.get(*key, present) if many else None
+    if ready is not None:
+        return ready
+    found = records(database.reader, fid, UidSet(((start, start + BLOCK - 1),)), Want.LISTED, BLOCK)
+    if many and list(UidMap.of(record[0] for record in found).runs()) == present:
+        database.listings.put(*key, found, database.clock.now_ms())
     return found
 
 

@@ -49,7 +49,7 @@ def listing(database: MailboxDatabase, view: MailboxMemory) -> list[Deleted]:
             " WHERE m.place = i.fid * 4294967296 + i.uid AND i.fid = ? ORDER BY i.uid DESC LIMIT ?",
             (folder.fid, LISTED)):
         deleted, _, path = origin(props)
-        found.append(Deleted(uid, id_, path, deleted, received, size, preview, read_sort_keys(sort)[0]))
+        found.append(Deleted(uid, id_, path, deleted, received, size, preview, *read_sort_keys(sort)[:2]))
     return found
 
 

@@ -16,16 +16,15 @@ from typing import Protocol
 from atoll.base.ids import MailboxId
 from atoll.directory.client.model import Changed, Fate, MailboxInfo
 from atoll.mailbox.database import MailboxDatabase
-from atoll.mailbox.errors import StoreError
 from atoll.mailbox.model import MailboxState
 from atoll.mailbox.store import Store
 from atoll.mailbox.tx import SWEEP, Tx
+from atoll.mailbox.watch import Watch
 from atoll.runtime.rpc import RpcError
 
 DAY_MS = 86_400_000
 EVERY = 3600.0
 """Seconds between looks at what has been kept long enough."""
-AGAIN = 5.0
 SLICE = 200
 """Rows that go in one unit of work."""
 
@@ -57,32 +56,25 @@ class RemovalWatch:
         self._store = store
         self._directory = directory
         self._days = days
-        self._every = every
         self._work = asyncio.Event()
         store.on_mounted.append(lambda _: self._work.set())
         directory.on_connected(self._work.set)
         directory.on_changed(self._changed)
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="removed mailboxes")
+        self._watch = Watch("removed mailboxes", self._work, self._round, every)
 
     def _changed(self, change: Changed) -> None:
         if change.kind == "mailbox":
             self._work.set()
 
-    async def _run(self) -> None:
-        while True:
+    async def _round(self) -> None:
+        failed: Exception | None = None
+        for name in self._store.mounted():
             try:
-                async with asyncio.timeout(self._every):
-                    await self._work.wait()
-            except TimeoutError:
-                pass
-            self._work.clear()
-            for name in self._store.mounted():
-                try:
-                    await self._follow(name)
-                except (RpcError, StoreError) as error:
-                    log.warning("removed mailboxes", extra={"f": {"database": name, "error": str(error)}})
-                    self._work.set()
-                    await asyncio.sleep(AGAIN)
+                await self._follow(name)
+            except Exception as error:  # no matter of the other databases
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def _follow(self, name: str) -> None:
         """Every mailbox of the database is in the state that the directory says."""
@@ -119,8 +111,7 @@ class RemovalWatch:
             log.info("a mailbox was restored", extra={"f": {"database": database.name, "mailbox": guid.hex()}})
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._watch.close()
 
 
 def in_state(guid: MailboxId, state: MailboxState) -> Callable[[Tx], None]:

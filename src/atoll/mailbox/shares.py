@@ -9,22 +9,16 @@ Not    rights: see Access.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from atoll.base.ids import MailboxId
 from atoll.mailbox.database import MailboxDatabase
-from atoll.mailbox.errors import StoreError
 from atoll.mailbox.store import Store
-from atoll.runtime.rpc import RpcError
+from atoll.mailbox.watch import Watch
 
-AGAIN = 5.0
-"""Seconds before a directory that did not answer is asked again."""
 SHARED = ("SELECT DISTINCT m.guid, u.who FROM folder_user u JOIN folder f ON f.fid = u.fid JOIN mailbox m"
           " ON m.mid = f.mid WHERE u.rights & 1 = 1 AND f.gone = 0")
-
-log = logging.getLogger(__name__)
 
 
 class Directory(Protocol):
@@ -47,7 +41,7 @@ class ShareWatch:
         store.on_mounted.append(self._mounted)
         store.on_shared.append(self._shared)
         directory.on_connected(self._everything)
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="shares")
+        self._watch = Watch("shares", self._work, self._round)
 
     def _mounted(self, database: MailboxDatabase) -> None:
         self._whole.add(database.name)
@@ -60,17 +54,6 @@ class ShareWatch:
     def _everything(self) -> None:
         self._whole.update(self._store.mounted())
         self._work.set()
-
-    async def _run(self) -> None:
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            try:
-                await self._round()
-            except (RpcError, StoreError) as error:
-                log.warning("shares", extra={"f": {"error": str(error)}})
-                self._work.set()
-                await asyncio.sleep(AGAIN)
 
     async def _round(self) -> None:
         mounted = set(self._store.mounted())
@@ -92,5 +75,4 @@ class ShareWatch:
             self._changed.discard(one)
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._watch.close()

@@ -30,6 +30,7 @@ from atoll.mailbox.folders import born, forked
 from atoll.mailbox.ingest import ingest
 from atoll.mailbox.listing import Listings
 from atoll.mailbox.model import Delivered, Delivery
+from atoll.mailbox.rescan import Rescan
 from atoll.mailbox.search.feed import SearchFeed
 from atoll.mailbox.search.index import SearchIndex
 from atoll.mailbox.switch import finish_switch
@@ -93,6 +94,7 @@ class Store:
         self._mounted: dict[str, MailboxDatabase] = {}
         self._feeds: dict[str, SearchFeed] = {}
         self._upkeep: dict[str, Upkeep] = {}
+        self._rescans: dict[str, Rescan] = {}
         self._paths: dict[str, Path] = {}
         self._batches: dict[str, Batch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,10 +146,15 @@ class Store:
             except StoreError as error:  # it is damaged: a repair has to find it closed
                 await database.close()
                 raise Broken(error.detail) from error
+        try:
+            feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)), self._scanner)
+        except BaseException:
+            await database.close()
+            raise
         self._mounted[name] = database
-        self._feeds[name] = feed = SearchFeed(database, SearchIndex(self._search_engine, search_path(path)),
-                                                self._scanner)
-        self._upkeep[name] = Upkeep(database, self._recoverable_days, feed.forget_blobs)
+        self._feeds[name] = feed
+        self._rescans[name] = rescan = Rescan(database, feed, self._scanner)
+        self._upkeep[name] = Upkeep(database, self._recoverable_days, feed.forget_blobs, rescan.due)
         for callback in self.on_mounted:
             callback(database)
         log.info("database mounted", extra={"f": {"database": name, "epoch": ownership.epoch}})
@@ -187,6 +194,15 @@ class Store:
         """Names of the databases that were mounted here since the start."""
         return sorted(self._paths)
 
+    def leave(self, name: str, path: Path) -> None:
+        """A database that an administrator has closed, before our start perhaps: it waits for mount()."""
+        self._paths[name] = path
+        self._dismounted.add(name)
+
+    def is_dismounted(self, name: str) -> bool:
+        """Closed by an administrator: nobody but he opens it again."""
+        return name in self._dismounted
+
     def database(self, name: str) -> MailboxDatabase:
         """A mounted database; UNAVAILABLE."""
         database = self._mounted.get(name)
@@ -195,6 +211,7 @@ class Store:
         return database
 
     async def _end(self, name: str) -> None:
+        del self._rescans[name]
         await self._upkeep.pop(name).close()
         await self._feeds.pop(name).close()
 
@@ -210,6 +227,11 @@ class Store:
         if feed is None or database.closed:
             raise unavailable()
         return feed
+
+    def rescan(self, name: str) -> Rescan:
+        """Of a mounted database: contents that could not be looked into. UNAVAILABLE."""
+        self.database(name)
+        return self._rescans[name]
 
     def _in_doubt(self, database: MailboxDatabase, error: SqlError) -> None:
         self._mounted.pop(database.name, None)
@@ -276,6 +298,9 @@ class Store:
                 batch = self._batch(database)
             except StoreError as error:
                 results[at] = error
+                continue
+            except SqlError as error:
+                results[at] = unavailable(f"{type(error).__name__}: {error}")
                 continue
             batch.requests.append(Request(delivery, known, info.quota if delivery.limited else Quota()))
             waiting.append((batch, len(batch.requests) - 1, at))

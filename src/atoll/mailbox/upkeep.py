@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 
 from atoll.base.ids import MailboxId
 from atoll.mailbox.database import MailboxDatabase
@@ -40,11 +40,12 @@ class Upkeep:
     """One per mounted database."""
 
     def __init__(self, database: MailboxDatabase, recoverable_days: int,
-                 forget_blobs: Callable[[Sequence[int]], None]) -> None:
-        """forget_blobs: tells the search index."""
+                 forget_blobs: Callable[[Sequence[int]], None], rescan: Callable[[], Awaitable[object]]) -> None:
+        """forget_blobs: tells the search index. rescan: a few contents that an older version could not read."""
         self._database = database
         self._days = recoverable_days
         self._forget_blobs = forget_blobs
+        self._rescan = rescan
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"upkeep {database.name}")
 
     async def _run(self) -> None:
@@ -76,6 +77,7 @@ class Upkeep:
             looked_at = await database.submit(sweep(database, now - GRACE_MS, self._forget_blobs))
         await self._daily(now)
         database.listings.forget_older(now)
+        await self._rescan()
 
     async def _end_recoverable(self, now: int) -> None:
         for guid, fid in self._database.reader.all(
@@ -118,6 +120,7 @@ def sweep(database: MailboxDatabase, before: int, forget_blobs: Callable[[Sequen
         tx.many("DELETE FROM blob_sweep WHERE blob = ?", [(blob,) for blob in candidates])
         tx.many("DELETE FROM blob_chunk WHERE blob = ?", [(blob,) for blob in dead])
         tx.many("DELETE FROM blob WHERE blob = ?", [(blob,) for blob in dead])
+        tx.many("DELETE FROM opaque WHERE blob = ?", [(blob,) for blob in dead])
         if dead:
             tx.after_commit(lambda: forget_blobs(dead))
         return len(candidates)

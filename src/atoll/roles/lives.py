@@ -79,6 +79,8 @@ class Running:
         self.swapped = asyncio.Event()
         self.again = asyncio.Event()
         """Whoever asked for a restart does not wait for a back-off."""
+        self.alone = False
+        """It died while there was no directory, perhaps of that."""
         self.restarting = False
         """From an operator's word until it is ready again."""
         self.planned = False
@@ -89,6 +91,8 @@ class Running:
         """Ready, or given up for now."""
         self.keeper: asyncio.Task[None] | None = None
         self.starts = 0
+        self.deaths = 0
+        """How many of its processes ended otherwise than in order."""
         self.trouble = ""
 
     @property
@@ -182,7 +186,6 @@ class Lives:
     # -- one life after the other ----------------------------------------------------------------------------------
     async def _keep(self, role: Running) -> None:
         while not self._stopping.is_set():
-            role.again.clear()
             code = await self._live(role)
             listen_again(role.sockets.values())
             if self._stopping.is_set():
@@ -192,8 +195,10 @@ class Lives:
                 return
             self._tell_pids()
             planned, role.planned = role.planned, False
-            if not planned and role.coming is None:
+            if role.coming is None and not planned:
                 await self._pause(role, code)
+            elif planned and code:
+                _log.error("role died", extra={"f": {"of": role.name, "code": code, "again_in": 0.0, "loop": False}})
 
     async def _live(self, role: Running) -> int:
         """From its start to the end of its last process that serves; the return code."""
@@ -217,10 +222,13 @@ class Lives:
         life.up.clear()
         role.settled.clear()
         self._keep_handover(role, life, code)
+        role.deaths += code != 0
         return code
 
     async def _pause(self, role: Running, code: int) -> None:
-        """After a death: wait before the next start, unless somebody asks for it."""
+        """After a death: wait before the next start, unless somebody asks for it or the directory is back."""
+        role.again.clear()
+        role.alone = not all(one.ready for one in self.roles if one.instance.role.kind == "directory")
         role.restarting = False
         now = self._clock.monotonic()
         delay = role.backoff.died(now, random.random())  # noqa: S311 - jitter
@@ -230,14 +238,16 @@ class Lives:
         if loops:
             role.settled.set()
         await first(self._stopping.wait(), role.again.wait(), within=delay)
+        role.alone = False
 
     async def _begin(self, role: Running) -> Life:
         """A new process that has its start message."""
         kind = Child if self._on_end is None else InsideRole
         life = Life(kind(role.name, lambda message: self._told(role, life, message)), self._clock)
         environment = dict(self._environment, **role.instance.environment(self._data))
-        if role.starts:
-            environment.pop("ATOLL_FAILPOINTS", None)  # armed for the first life only: a test kills once
+        armed = environment.pop("ATOLL_FAILPOINTS", "").split(";")
+        if role.deaths < len(armed):  # what kills a role is not armed in its next life
+            environment["ATOLL_FAILPOINTS"] = armed[role.deaths]
         role.starts += 1
         before, role.handover = role.handover, -1
         if role.instance.role.hands_over and kind is Child:
@@ -246,6 +256,10 @@ class Lives:
         try:
             await life.child.start(role.instance.role.module, role.sockets, environment,
                                    self._sockets.identity(role.instance), fds.values())
+        except OSError:
+            if life.handover >= 0:
+                os.close(life.handover)
+            raise
         finally:
             if before >= 0:
                 os.close(before)  # it is the new process's now: should that crash, it is gone
@@ -263,6 +277,10 @@ class Lives:
             life.up.set()
             self._settle(role, life)
             _log.info("role ready", extra={"f": {"of": role.name}})
+            if role.instance.role.kind == "directory":
+                for one in self.roles:
+                    if one.alone:
+                        one.again.set()
 
     def _settle(self, role: Running, life: Life) -> None:
         if role.life is life and life.up.is_set():
@@ -306,6 +324,9 @@ class Lives:
             return
         if role.instance.role.kind == "directory":
             await asyncio.sleep(ANSWER_SECONDS)
+            if not life.alive:  # it has died meanwhile: its next life is as good as the one that was asked for
+                role.again.set()
+                return
         role.planned = True
         await life.child.stop(RESTART_SECONDS + STOP_SECONDS, RESTART_SECONDS, hand_over=True)
 

@@ -25,7 +25,7 @@ from atoll.protocols.imap.server import ImapServer
 from atoll.protocols.lmtp.server import LmtpServer
 from atoll.protocols.pop3.server import Pop3Server
 from atoll.roles import writers
-from atoll.roles.operate import Operator
+from atoll.roles.operate import Operator, dismounted
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
@@ -37,22 +37,12 @@ from atoll.sql.sqlite import SqliteEngine
 FINISH_SECONDS = 5.0
 """For commands that run when the process is told to stop."""
 MOUNT_AGAIN = 1.0
+TOLD_AT_ONCE = 5000
 """Seconds between attempts to mount a database that could not be."""
 
 FIGURES = ("groups", "units", "deliveries", "log_bytes", "checkpoints", "unindexed_mailboxes", "indexed")
 
 log = logging.getLogger(__name__)
-
-
-class DirectoryEpochs:
-    """The directory keeps the high-water mark of owner epochs."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def next_epoch(self, database: str, at_least: int) -> int:
-        """Durable at the directory when it returns."""
-        return await self._backend.owner_epoch(database, at_least)
 
 
 async def main(ctx: RoleContext) -> None:
@@ -65,7 +55,7 @@ async def main(ctx: RoleContext) -> None:
     backend.start()
     engine = SqliteEngine()
     turns, scanner = Turns(), Scanner(ContentClient(paths.content, runs=lambda: ctx.runs("content")))
-    store = Store(engine, backend.mailbox, DirectoryEpochs(backend), process=ctx.instance, clock=ctx.clock,
+    store = Store(engine, backend.mailbox, backend, process=ctx.instance, clock=ctx.clock,
                   recoverable_days=ctx.config.store.recoverable_days, turns=turns, scanner=scanner)
 
     def from_frontend(peer: Peer) -> bool:
@@ -86,7 +76,7 @@ async def main(ctx: RoleContext) -> None:
     imap.ended = pop3.ended = ended.append
     telling = asyncio.create_task(_tell_ended(backend, ended))
     shares = ShareWatch(store, backend)
-    mounting = [asyncio.create_task(_mount(ctx, store, at))
+    mounting = [asyncio.create_task(_mount(ctx, backend, store, at))
                 for at in ctx.config.databases if f"mailbox-{at.process}" == ctx.name]
     if mounting:
         await asyncio.wait(mounting, timeout=10)
@@ -94,7 +84,7 @@ async def main(ctx: RoleContext) -> None:
     await imap.serve(ctx.listeners["mbox-imap"])
     await pop3.serve(ctx.listeners["pop"])
     await lmtp.serve(ctx.listeners["lmtp"])
-    operator = Operator(store, engine, backend, ctx.name, folder, {"imap": imap, "pop3": pop3}, scanner)
+    operator = Operator(store, engine, backend, ctx.name, folder, {"imap": imap, "pop3": pop3}, scanner, ctx.health)
     op = RpcServer(operator.handlers(), lambda peer: ctx.is_role(peer.pid, "directory"))
     listening = await op.serve(ctx.listeners["op"])
     for at in ctx.config.databases:
@@ -126,7 +116,7 @@ async def _tell_ended(backend: Backend, ended: list[str]) -> None:
     while True:
         await asyncio.sleep(1)
         if ended:
-            gone = ended.copy()
+            gone = ended[:TOLD_AT_ONCE]  # a directory that was away for long is told in parts
             try:
                 await backend.ended(gone)
             except RpcError:
@@ -134,12 +124,16 @@ async def _tell_ended(backend: Backend, ended: list[str]) -> None:
             del ended[:len(gone)]
 
 
-async def _mount(ctx: RoleContext, store: Store, at: DatabaseAt) -> None:
-    """Until it is mounted; a failure is shown by `atoll health`."""
+async def _mount(ctx: RoleContext, backend: Backend, store: Store, at: DatabaseAt) -> None:
+    """Until it is mounted, unless an administrator has dismounted it; `atoll health` shows either, and a failure."""
     path = DataPaths(ctx.data).mailbox(ctx.name) / f"{at.name}.sqlite"
     ctx.health(f"database {at.name}", "warn", "being opened; one of an older version is migrated first")
     while True:
         try:
+            if any(one.name == at.name and not one.mounted for one in await backend.databases(ctx.name)):
+                store.leave(at.name, path)
+                ctx.health(f"database {at.name}", "warn", dismounted(at.name))
+                return
             await store.mount(at.name, path)
         except (SqlError, RpcError, OSError) as error:
             ctx.health(f"database {at.name}", "fail", str(error))

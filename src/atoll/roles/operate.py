@@ -24,6 +24,7 @@ from atoll.directory.client.model import MailboxInfo
 from atoll.directory.client.tokens import Claims
 from atoll.mailbox.access import Access
 from atoll.mailbox.backup import Archive, backup, bring_back, rebuild_database, restore_database
+from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreCode, StoreError
 from atoll.mailbox.integrity import check
 from atoll.mailbox.model import Content, Deleted
@@ -49,7 +50,9 @@ class Operator:
     """Serves the op socket of one mailbox process."""
 
     def __init__(self, store: Store, engine: Engine, backend: Backend, name: str, folder: Path,
-                 servers: dict[str, Sessions], scanner: Scanner) -> None:
+                 servers: dict[str, Sessions], scanner: Scanner,
+                 health: Callable[[str, str, str], None] = lambda name, state, detail: None) -> None:
+        """health: told (name, state, detail) of databases that are opened and closed."""
         self._store = store
         self._scanner = scanner
         self._engine = engine
@@ -57,6 +60,7 @@ class Operator:
         self._name = name
         self._folder = folder
         self._servers = servers
+        self._health = health
 
     def handlers(self) -> dict[str, Handler]:
         """For RpcServer."""
@@ -64,14 +68,15 @@ class Operator:
             "mailbox.usage": self.usage, "mailbox.recoverable": self.recoverable, "mailbox.recover": self.recover,
             "session.list": self.session_list, "session.end": self.session_end,
             "database.list": self.database_list, "database.mount": self.mount, "database.dismount": self.dismount,
-            "database.check": self.check, "database.backup": self.backup, "database.backups": self.backups,
+            "database.check": self.check, "database.rescan": self.rescan,
+            "database.backup": self.backup, "database.backups": self.backups,
             "database.restore": self.restore}
         return {name: (ops.OPS[name].params, _told(handler)) for name, handler in does.items()}
 
     async def _info(self, address: str) -> MailboxInfo:
         info = await self._backend.mailbox_of(address)
         if info is None:
-            raise RpcError("not_found", "no such mailbox")
+            raise RpcError("not_found", f"no such mailbox: {address}")
         return info
 
     async def _open(self, address: str) -> Access:
@@ -85,19 +90,22 @@ class Operator:
 
     async def recoverable(self, call: Call, ask: ops.RecoverableFilter) -> ops.Recoverables:
         access = await self._open(ask.address)
-        return ops.Recoverables([ops.RecoverableRow(str(one.id), one.subject, "", one.from_path, one.deleted, one.size)
-                                 for one in _matching(access, ask.text)[:ask.limit]])
+        return ops.Recoverables([ops.RecoverableRow(str(one.id), one.subject, one.sender, one.from_path, one.deleted,
+                                                    one.size) for one in _matching(access, ask.text)[:ask.limit]])
 
     async def recover(self, call: Call, ask: ops.Recover) -> ops.Count:
         access = await self._open(ask.address)
+        there = {str(one.id): one.id for one in _matching(access, ask.text)}
+        missing = [one for one in ask.ids if one not in there]
+        if missing:  # all or nothing: a mistyped id must not stand for everything
+            raise RpcError("not_found", f"no such recoverable item: {missing[0][:64]}")
         target = None
         if ask.into:
             try:
                 target = access.folder(ask.into)
             except StoreError:
                 target = await access.create(ask.into)
-        wanted = [int(one) for one in ask.ids if one.isdigit()] or [one.id for one in _matching(access, ask.text)]
-        return ops.Count(len(await access.recover(wanted, target)))
+        return ops.Count(len(await access.recover([there[one] for one in ask.ids] or list(there.values()), target)))
 
     # -- sessions -----------------------------------------------------------------------------------------------
     async def session_list(self, call: Call, ask: ops.SessionFilter) -> ops.Sessions:
@@ -108,7 +116,7 @@ class Operator:
                 if claims is not None and ask.user in ("", to_text(claims.sub)):
                     idle = max(0.0, self._store.clock.monotonic() - session.last_active)
                     rows.append(ops.SessionRow(claims.sid, claims.adr, protocol, claims.ip, claims.iat, self._name,
-                                               idle))
+                                               idle, _place(session)))
         return ops.Sessions(rows)
 
     async def session_end(self, call: Call, ask: ops.SessionEnd) -> ops.Count:
@@ -136,18 +144,25 @@ class Operator:
 
     async def mount(self, call: Call, ask: ops.DatabaseName) -> Empty:
         await self._store.mount(ask.database, self._store.path_of(ask.database))
+        self._health(f"database {ask.database}", "ok", "")
         return Empty()
 
     async def dismount(self, call: Call, ask: ops.DatabaseName) -> Empty:
-        self._store.database(ask.database)
+        self._store.path_of(ask.database)
         await self._store.dismount(ask.database)
+        self._health(f"database {ask.database}", "warn", dismounted(ask.database))
         return Empty()
+
+    def _database(self, name: str) -> MailboxDatabase:
+        if self._store.is_dismounted(name):
+            raise RpcError("refused", f"{name} is {dismounted(name)}")
+        return self._store.database(name)
 
     async def check(self, call: Call, ask: ops.DatabaseCheck) -> ops.CheckReport:
         started = time.monotonic()
         if ask.repair and ask.database not in self._store.mounted():  # perhaps because it is damaged
             await rebuild_database(self._store, self._engine, ask.database)
-        report = await check(self._store.database(ask.database), repair=ask.repair)
+        report = await check(self._database(ask.database), repair=ask.repair)
         if ask.repair and any(problem.kind == "page" for problem in report.problems):
             kept = await rebuild_database(self._store, self._engine, ask.database)
             log.warning("database rebuilt", extra={"f": {"database": ask.database, "damaged": kept.name}})
@@ -157,9 +172,13 @@ class Operator:
                                [ops.Problem(one.kind, one.where, one.text, one.repaired) for one in report.problems],
                                time.monotonic() - started)
 
+    async def rescan(self, call: Call, ask: ops.DatabaseName) -> ops.Rescanned:
+        found = await self._store.rescan(ask.database).all()
+        return ops.Rescanned(ask.database, found.looked, found.mended, found.refused, found.left)
+
     async def backup(self, call: Call, ask: ops.DatabaseName) -> ops.BackupMade:
         started = time.monotonic()
-        database = self._store.database(ask.database)
+        database = self._database(ask.database)
         folder = self._folder / "backups"
         name = f"{ask.database}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(self._store.clock.now_ms() / 1000))}"
         await asyncio.to_thread(folder.mkdir, mode=0o700, exist_ok=True)
@@ -175,11 +194,14 @@ class Operator:
     async def restore(self, call: Call, ask: ops.DatabaseRestore) -> ops.Restored:
         known = await asyncio.to_thread(_listed, self._folder / "backups", ask.database)
         if ask.backup not in [one.backup for one in known]:
-            raise RpcError("not_found", "no such backup")
+            raise RpcError("not_found", f"no such backup: {ask.backup[:64]} (atoll database backups {ask.database})")
         source = self._folder / "backups" / f"{ask.backup}.sqlite"
         if not ask.mailbox:
             kept = await restore_database(self._store, self._engine, ask.database, source)
-            return ops.Restored(0, f"{ask.database} (what was there before: {kept.name})")
+            self._health(f"database {ask.database}", "ok", "")
+            return ops.Restored(0, ask.database, kept.name)
+        if (await self._info(ask.mailbox)).database != ask.database:
+            raise RpcError("not_found", f"{ask.mailbox} is not in {ask.database}")
         access = await self._open(ask.mailbox)
         into = f"Restored {ask.backup}"
         archive = Archive(self._engine, source)
@@ -190,17 +212,31 @@ class Operator:
         return ops.Restored(count, into)
 
 
+def _place(session: Any) -> str:
+    """The folder that an IMAP session has selected here; POP3 has the INBOX only, and does not say so."""
+    selected = getattr(session, "selected", None)
+    return "" if selected is None else str(selected.folder.path)
+
+
+def dismounted(name: str) -> str:
+    """What is said of a database that an administrator has closed."""
+    return f"dismounted: atoll database mount {name} opens it"
+
+
 def _item(text: str) -> int:
     """An item's id, as digits or as EMAILID ("M1f...")."""
     try:
-        return int(text[1:].partition("-")[0], 16) if text.startswith("M") else int(text or "0")
+        item = int(text[1:].partition("-")[0], 16) if text.startswith("M") else int(text or "0")
     except ValueError:
-        raise RpcError("invalid", "not an item's id") from None
+        item = -1
+    if not 0 <= item < 1 << 63:
+        raise RpcError("invalid", "not an item's id")
+    return item
 
 
 def _matching(access: Access, text: str) -> list[Deleted]:
     wanted = text.casefold()
-    return [one for one in access.recoverable() if wanted in one.subject or wanted in one.from_path.casefold()]
+    return [one for one in access.recoverable() if wanted in one.subject.casefold() or wanted in one.sender.casefold()]
 
 
 def _listed(folder: Path, database: str) -> list[ops.BackupRow]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -258,8 +259,8 @@ def _main(data: Path, port_offset: int | None, demo: bool, single: bool, log_lev
         lock.seek(0)
         crashed = bool(lock.read(1))  # whoever stops in order leaves nothing in it
         lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        with contextlib.suppress(OSError):  # no room: the lock holds all the same
+            os.write(lock.fileno(), b"%d\n" % os.getpid())
         sockets.bind(config, Passed(notify.passed(os.environ)), PATIENCE_SECONDS if crashed else 0.0)
         sockets.folders(config)
         if os.geteuid() == 0:

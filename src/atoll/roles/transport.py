@@ -3,7 +3,8 @@
 In     listeners smtp-in (anonymous mail), submit (signed-in sessions), op (the directory relays queue calls).
 Out    LMTP to the mailbox processes; DATA/queue/queue.sqlite and tracking/.
 Spec   PROCESSES 3, 7; ISLANDS 11.14; docs/seams.md 6.
-Fails  a queue in doubt: the role ends, the supervisor starts it anew; nothing unanswered was accepted.
+Fails  no room to open the queue in: the role waits for it, nothing is taken in (room.opened);
+       a queue in doubt: the role ends, the supervisor starts it anew; nothing unanswered was accepted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from atoll.delivery.into_mailbox import IntoMailbox
 from atoll.directory.client.backend import Backend
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.protocols.smtp.hop import HopServer
+from atoll.roles.room import opened
 from atoll.roles.transport_op import TransportOp
 from atoll.runtime.egress import Egress
 from atoll.runtime.paths import DataPaths, RunPaths
@@ -41,17 +43,6 @@ DRAIN_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
-class DirectoryEpochs:
-    """The directory keeps the high-water mark of owner epochs."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def next_epoch(self, database: str, at_least: int) -> int:
-        """Durable at the directory when it returns."""
-        return await self._backend.owner_epoch(database, at_least)
-
-
 async def main(ctx: RoleContext) -> None:
     """Open the queue, serve, finish what is in flight."""
     paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
@@ -68,9 +59,17 @@ async def main(ctx: RoleContext) -> None:
         log.error("the queue is in doubt", extra={"f": {"error": str(error)}})
         ctx.stopping.set()
 
-    queue = await Queue.open(SqliteEngine(), folder / "queue.sqlite", DirectoryEpochs(backend), ctx.clock,
-                             process=ctx.instance, on_doubt=in_doubt)
+    queue = await opened(ctx, "queue", folder, lambda: Queue.open(
+        SqliteEngine(), folder / "queue.sqlite", backend, ctx.clock, process=ctx.instance,
+        on_doubt=in_doubt), away=True)
+    if queue is None:
+        await directory.close()
+        return
     tracking = Tracking(folder / "tracking", ctx.clock, lambda state, detail: ctx.health("tracking", state, detail))
+
+    def poison(count: int) -> None:
+        ctx.health("poison", "warn" if count else "ok",
+                   f"{count} messages end their mailbox process: atoll queue show QUEUE" if count else "")
 
     def is_mailbox(peer: Peer) -> bool:
         # Until a role calls listen() itself, the supervisor is who listens (PROCESSES 3).
@@ -82,7 +81,7 @@ async def main(ctx: RoleContext) -> None:
                         host=ctx.config.island.host, sender=sender)
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
-    lanes = Lanes(pipeline, queue, tracking, ctx.clock)
+    lanes = Lanes(pipeline, queue, tracking, ctx.clock, poison)
     op = TransportOp(ctx, queue, lanes, pipeline, submit, folder / "tracking")
     servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
                await serve_unix(submit, ctx.listeners["submit"]),

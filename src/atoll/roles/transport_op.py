@@ -84,9 +84,12 @@ class TransportOp:
         message, count = _id(params.id), 0
         if not message and not params.queue:
             raise RpcError("invalid", "a message or a queue")
-        while jobs := self._queue.waiting(message=message, queue=params.queue, limit=MESSAGES_AT_ONCE):
+        told: set[bytes] = set()  # reports may wait in the same queue: they are not what was meant
+        while jobs := [job for job in self._queue.waiting(message=message, queue=params.queue,
+                                                          limit=MESSAGES_AT_ONCE + len(told))
+                       if job.envelope.id not in told]:
             for group in by_message(jobs):
-                await remove(self._pipeline, self._queue, group, notify=params.notify)
+                told.add(await remove(self._pipeline, self._queue, group, notify=params.notify))
                 count += 1
         if message and not count:
             raise RpcError("not_found", "no such message waits here")

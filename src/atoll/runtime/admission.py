@@ -29,13 +29,20 @@ def sessions_for(descriptors: int) -> int:
     return max((descriptors - SPARE_DESCRIPTORS) // DESCRIPTORS_PER_SESSION, 1)
 
 
+def unmapped(ip: str) -> str:
+    """The IPv4 address itself, where a socket of both families says ::ffff:192.0.2.1."""
+    if not ip.startswith("::ffff:"):
+        return ip
+    mapped = ipaddress.IPv6Address(ip.partition("%")[0]).ipv4_mapped
+    return ip if mapped is None else str(mapped)
+
+
 def prefix_of(ip: str) -> str:
     """The network that is counted: the address, or its /64; mapped IPv4 addresses count as IPv4."""
+    ip = unmapped(ip)
     if ":" not in ip:
         return ip
     address = ipaddress.IPv6Address(ip.partition("%")[0])
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) + "/64"
 
 
@@ -114,6 +121,7 @@ class Admission:
 
     def enter(self, ip: str, port: int = 0) -> Ticket | None:
         """A place for a new connection, or None: close it now, without a word."""
+        ip = unmapped(ip)
         key = prefix_of(ip)
         prefix = self._refilled(key)
         if not self._is_trusted(ip):

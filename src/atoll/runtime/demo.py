@@ -110,7 +110,9 @@ def write_card(data: Path, people: tuple[DemoAccount, ...], ports: dict[str, int
                      for one in people],
         "ports": ports, "ca": str(DataPaths(data).tls / "ca.pem"), "admin": str(data / "run" / "admin.sock"),
     }
-    _write(DataPaths(data).demo, json.dumps(card, indent=2) + "\n", 0o600)
+    text, path = json.dumps(card, indent=2) + "\n", DataPaths(data).demo
+    if not path.exists() or path.read_text("utf-8") != text:  # an island starts on a full disk, too
+        _write(path, text, 0o600)
     return card
 
 

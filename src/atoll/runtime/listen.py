@@ -23,6 +23,9 @@ STRESSED_SECONDS = 5.0
 """For a handshake, when there is little room for new connections."""
 PAUSE_SECONDS = 0.1
 ACCEPTS_AT_ONCE = 64
+UNREAD_MS = 300_000
+"""How long what was sent may stay unacknowledged, or the client's window shut, before the kernel ends the connection:
+a close waits for what is written, so that a client that reads nothing would otherwise keep its place for ever."""
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _log = logging.getLogger("atoll.listen")
@@ -90,6 +93,7 @@ class Listener:
                 continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
             task = self._loop.create_task(self._open(connection, ticket))
             ticket.drop = task.cancel
             self._opening.add(task)

@@ -403,8 +403,10 @@ class RpcClient:
         try:
             if self.on_connect is not None:
                 await self.on_connect()
-        except RpcError as error:
-            _log.warning("subscription failed", extra={"f": {"path": self.path.name, "code": error.code}})
+        except Exception as error:
+            known = isinstance(error, RpcError)
+            _log.warning("subscription failed", exc_info=not known,
+                         extra={"f": {"path": self.path.name, "error": str(error)}})
             await asyncio.sleep(0.2)
             link.transport.abort()  # begin again from the connection
             return

@@ -61,6 +61,16 @@ class _RunAgain(Exception):
     """A unit refused after it had written: the group is to be run unit by unit."""
 
 
+def _set(future: asyncio.Future[None], error: SqlError | None) -> None:
+    """Unless whoever waited has gone."""
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
 class GroupWriter(Generic[C]):
     """The only writer of one database; lives on the event loop."""
 
@@ -140,7 +150,7 @@ class GroupWriter(Generic[C]):
                 self._fail(list(self._waiting), self._ended)
                 self._waiting.clear()
                 for _, waiting in self._between:
-                    waiting.set_exception(self._ended)
+                    _set(waiting, self._ended)
                 return
 
     async def _group(self, units: list[_Unit]) -> None:
@@ -167,7 +177,10 @@ class GroupWriter(Generic[C]):
         self.units += len(units)
         if FAILPOINTS.active:
             FAILPOINTS.hit(f"{self._name}.notify.before")
-        context.committed()
+        try:
+            context.committed()
+        except Exception as error:  # durable, but what memory knows is not to be trusted any more
+            self._ended = InDoubt(f"not published: {type(error).__name__}: {error}")
         if FAILPOINTS.active:
             FAILPOINTS.hit(f"{self._name}.reply.before")
         for unit in units:
@@ -176,6 +189,8 @@ class GroupWriter(Generic[C]):
                     unit.future.set_exception(unit.refused)
                 else:
                     unit.future.set_result(unit.result)
+        if self._ended is not None:
+            self._on_doubt(self._ended)
 
     async def _commit(self) -> None:
         if FAILPOINTS.active:
@@ -196,11 +211,11 @@ class GroupWriter(Generic[C]):
             if FAILPOINTS.active:
                 FAILPOINTS.hit(f"{self._name}.checkpoint.after")
         except SqlError as error:
-            done.set_exception(error)
+            _set(done, error)
         except OSError as error:  # of a failpoint
-            done.set_exception(SqlError(str(error)))
+            _set(done, SqlError(str(error)))
         else:
-            done.set_result(None)
+            _set(done, None)
 
     def _apart(self, call: Callable[[], None]) -> asyncio.Future[None]:
         if isinstance(self._commits, Lane):

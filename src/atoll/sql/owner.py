@@ -1,7 +1,7 @@
 """Who may write: the owner row, its epoch, the fence.
 
 In     a connection; the next epoch, asked of the directory.
-Out    Fence: begins every write transaction with the check.
+Out    Fence (LateFence): begins every write transaction with the check.
 Spec   ISLANDS 4 and 11.1; STORE 1 (a fork when the file does not know epochs that were given out).
 Fails  Fenced.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from atoll.sql.engine import Connection
-from atoll.sql.errors import Fenced
+from atoll.sql.errors import Fenced, SqlError
 
 
 class Epochs(Protocol):
@@ -38,11 +38,48 @@ class Fence:
         self._connection = connection
         self.epoch = epoch
 
+    @property
+    def owned(self) -> bool:
+        """Is it written that we are the owner?"""
+        return True
+
     def begin(self) -> None:
         """BEGIN and the check, in this order: what it locks keeps a later owner out until we end."""
         if self._connection.begin_owned() != self.epoch:
             self._connection.rollback()
             raise Fenced(f"epoch {self.epoch} is over")
+
+
+class LateFence(Fence):
+    """Of a process that could not write that it is the owner: it does so before whatever it writes first.
+
+    Only for a file that no other process opens meanwhile (LockFile) and whose epochs nobody else gives out.
+    """
+
+    def __init__(self, connection: Connection, process: str) -> None:
+        row = connection.one("SELECT owner_epoch FROM owner WHERE one = 1")
+        assert row is not None
+        super().__init__(connection, int(row[0]))
+        self._process = process
+        self._ours = False
+
+    @property
+    def owned(self) -> bool:
+        return self._ours
+
+    def begin(self) -> None:
+        if not self._ours:
+            super().begin()
+            try:
+                self._connection.run("UPDATE owner SET owner_epoch = ?, process = ?, restored = 0 WHERE one = 1",
+                                     (self.epoch + 1, f"{self._process} {os.getpid()}"))
+                self._connection.commit()  # failpoint: none, it is repeated
+            except SqlError:
+                self._connection.rollback()
+                raise
+            self.epoch += 1
+            self._ours = True
+        super().begin()
 
 
 async def take_ownership(connection: Connection, epochs: Epochs, name: str, process: str) -> Ownership:

@@ -190,7 +190,9 @@ class LockFile:
             raise Locked(f"{path.name} is held by another process") from None
 
     def release(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:  # twice would close whatever has its number by then
+            os.close(fd)
 
 
 class SqliteDatabase:

@@ -5,6 +5,9 @@ Out    each recipient delivered or sent, waiting on, or given up with a report t
 Spec   [RFC 5321 §4.5.4]; the times are queue.Schedule. A next hop that cannot be reached is asked for the whole lane
        once per pause, whatever waits there; no lane delays another. A crash between an attempt and settle() repeats
        the attempt: in a mailbox the delivery key finds its first result, another server may get the message twice.
+       Where the connection to a mailbox process went, any of the messages under way may have ended it. Each is tried
+       beside no other mail for that process: those that did no harm are delivered in seconds. One that ends it alone
+       waits a minute, then longer and longer, and is shown.
 Fails  a queue that cannot be read: it is looked at again a second later.
 Not    how something is delivered or sent (pipeline).
 """
@@ -16,6 +19,7 @@ import contextlib
 import heapq
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from atoll.base.clock import Clock
@@ -23,7 +27,7 @@ from atoll.base.ids import to_text
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
 from atoll.sql import SqlError
-from atoll.transport.pipeline import Attempt, Pipeline
+from atoll.transport.pipeline import Attempt, Pipeline, said
 from atoll.transport.queue import Job, Queue, Schedule, Waiting, leaves
 from atoll.transport.tracking import Tracking
 
@@ -40,8 +44,12 @@ HOP_FAILURES = 4
 """A message is not given up for a next hop that was tried less often: a clock that jumped ahead is no reason."""
 LATE_MS = 4 * 3_600_000
 """After so long the sender is told that the message still waits."""
-POISON_TRIES = 5
-"""Where a message that seems to end its mailbox process goes on in the schedule: a quarter of an hour."""
+POISON_TRIES = 3
+"""Where a message that ended its mailbox process alone goes on in the schedule: at a minute."""
+FAULT = said(replies.FAULT)
+LOST_ALONE = said(replies.LOST_ALONE)
+SUSPECT = (said(replies.LOST), LOST_ALONE)
+"""What the last attempt said when the message may be why. Those that never did it alone come first."""
 POISON = "poison"
 """The queue of messages whose handling failed twice: they wait for an administrator."""
 FURTHEST_MS = 3_600_000
@@ -93,7 +101,9 @@ class Lane:
 class Lanes:
     """One per transport process; run() is its task."""
 
-    def __init__(self, pipeline: Pipeline, queue: Queue, tracking: Tracking, clock: Clock) -> None:
+    def __init__(self, pipeline: Pipeline, queue: Queue, tracking: Tracking, clock: Clock,
+                 on_poison: Callable[[int], None] = lambda count: None) -> None:
+        """on_poison: told how many messages ended a process or could not be handled, when that changes."""
         self._pipeline = pipeline
         self._queue = queue
         self._tracking = tracking
@@ -102,6 +112,9 @@ class Lanes:
         self._plan: list[tuple[int, str]] = []
         self._wake = asyncio.Event()
         self._bytes = 0
+        self._on_poison = on_poison
+        self._poison = 0
+        self._count_poison = True
         self._began = (clock.now_ms(), clock.monotonic())
         queue.on_waiting = self.look
 
@@ -152,6 +165,7 @@ class Lanes:
                         started = True
                     for lane in self._due():
                         self._fill(lane)
+                    self._show_poison()
                 except SqlError as error:
                     _log.error("the queue cannot be used", extra={"f": {"error": str(error)}})
                     await asyncio.sleep(1)
@@ -203,7 +217,7 @@ class Lanes:
         messages: dict[bytes, list[Job]] = {}
         for job in self._queue.due(lane.name, BATCH, without=lane.busy):
             messages.setdefault(job.envelope.id, []).append(job)
-        for jobs in messages.values():
+        for jobs in sorted(messages.values(), key=_suspicion):
             lane.busy |= keys(jobs)
             lane.ready.append(jobs)
         return bool(messages)
@@ -242,9 +256,9 @@ class Lanes:
 
     async def _set_apart(self, jobs: list[Job]) -> None:
         """A message that its handling fails at: once more after a while, then it waits for an administrator."""
-        last = f"{replies.FAULT.code} {replies.FAULT.status} {replies.FAULT.text}"
-        again = [Waiting(job.address, POISON if job.last == last else job.queue, last, max(job.tries + 1, POISON_TRIES))
-                 for job in jobs]
+        again = [Waiting(job.address, POISON if job.last == FAULT else job.queue, FAULT,
+                         max(job.tries + 1, POISON_TRIES)) for job in jobs]
+        self._count_poison = True
         try:
             await self._queue.settle(jobs[0].envelope.id, [], again)
         except SqlError as error:
@@ -258,7 +272,12 @@ class Lanes:
         if content is None:  # removed meanwhile
             return
         answer: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
-        self._pipeline.attempt(Attempt(envelope, content, answer.set_result, kept=True),
+
+        def done(attempt: Attempt) -> None:
+            if not answer.done():  # we may have been stopped
+                answer.set_result(attempt)
+
+        self._pipeline.attempt(Attempt(envelope, content, done, kept=True, alone=bool(_suspicion(jobs))),
                                [(job.address, job.origin or job.address) for job in jobs])
         attempt = await answer
         if attempt.down is not None:
@@ -282,7 +301,7 @@ class Lanes:
                 attempt.outcomes[job.address] = _too_long(reply.text)
                 self._tracking.event("FAIL", envelope, job.address, attempt.waiting(job.address, 0).last)
                 continue
-            waiting = attempt.waiting(job.address, _tries(job, reply))
+            waiting = self._again(job, attempt)
             if not job.noticed and self._is_late(job):
                 late.append(job.address)
             again.append(replace(waiting, noticed=bool(job.noticed) or job.address in late))
@@ -290,6 +309,24 @@ class Lanes:
         over = [job.address for job in jobs if not attempt.outcomes[job.address].temporary]
         await self._queue.settle(envelope.id, over, again, await self._pipeline.notice(
             envelope, attempt.outcomes, [*over, *late], attempt.content, attempt.origins))
+
+    def _again(self, job: Job, attempt: Attempt) -> Waiting:
+        reply = attempt.outcomes[job.address]
+        if reply is replies.LOST_ALONE:
+            self._count_poison = True
+            _log.warning("a mailbox process ended over a message", extra={"f": {
+                "message": to_text(job.envelope.id), "queue": job.queue, "tries": job.tries + 1}})
+            return attempt.waiting(job.address, max(job.tries + 1, POISON_TRIES))
+        one = attempt.waiting(job.address, job.tries + 1)
+        return replace(one, last=job.last) if reply is replies.TRY_LATER and job.last in SUSPECT else one
+
+    def _show_poison(self) -> None:
+        if self._poison or self._count_poison:
+            self._count_poison = False
+            count = self._queue.saying(LOST_ALONE) + self._queue.saying(FAULT)
+            if count != self._poison:
+                self._poison = count
+                self._on_poison(count)
 
     def _before(self, age_ms: int) -> int:
         """What came before this time (ms) is of that age.
@@ -370,14 +407,13 @@ def by_message(jobs: list[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
-def _tries(job: Job, reply: Reply) -> int:
-    """A message at which the mailbox process ended twice may be why it did: it is to wait, and others with it not."""
-    again = reply.status == replies.LOST.status and job.last.startswith(f"{reply.code} {reply.status} ")
-    return max(job.tries + 1, POISON_TRIES if again else 0)
+def _suspicion(jobs: list[Job]) -> int:
+    """0: nothing is known against it; 1: it was under way when a process ended; 2: alone."""
+    return max((SUSPECT.index(job.last) + 1 if job.last in SUSPECT else 0) for job in jobs)
 
 
-async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: bool) -> None:
-    """Give up what an administrator removes. notify: tell the sender, as he wished to be told."""
+async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: bool) -> bytes:
+    """Give up what an administrator removes. notify: tell the sender, as he wished to be told; that report's id."""
     envelope, addresses = jobs[0].envelope, [job.address for job in jobs]
     notice = None
     if notify:
@@ -386,3 +422,4 @@ async def remove(pipeline: Pipeline, queue: Queue, jobs: list[Job], *, notify: b
         notice = await pipeline.notice(envelope, dict.fromkeys(addresses, refused), addresses, content, origins(jobs))
     await queue.settle(envelope.id, addresses, [], notice)
     pipeline.removed(envelope, addresses)
+    return b"" if notice is None else notice.envelope.id

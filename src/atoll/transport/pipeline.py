@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from atoll.base.clock import Clock
 from atoll.base.failpoints import FAILPOINTS
@@ -38,14 +38,15 @@ UNRESOLVED = "unresolved"
 """The queue of recipients for whom the directory could not be asked."""
 _log = logging.getLogger("atoll.transport")
 Outcomes = dict[str, Reply]
+T = TypeVar("T")
 
 
 class Deliver(Protocol):
     """delivery.into_mailbox: the only way from here into a mailbox."""
 
     def deliver(self, backend: str, sender: str, targets: Sequence[Target], content: bytes,
-                done: Callable[[list[Reply]], None]) -> None:
-        """done gets a reply for each target."""
+                done: Callable[[list[Reply]], None], *, alone: bool = False) -> None:
+        """done gets a reply for each target. alone: beside no other message."""
 
 
 class NotReached(Exception):
@@ -70,14 +71,15 @@ class Send(Protocol):
 class Attempt:
     """One attempt to deliver a message to some of its recipients: outcomes by address, and their next hops.
 
-    kept: the message is in the queue. Only then is it sent to other servers, who take their time.
+    kept: the message is in the queue. Only then is it sent to other servers, who take their time. alone: to its mailbox
+    process, beside no other message.
     """
 
-    __slots__ = ("content", "done", "down", "envelope", "hops", "kept", "leaving",
+    __slots__ = ("alone", "content", "done", "down", "envelope", "hops", "kept", "leaving",
                  "origins", "outcomes", "pending")
 
     def __init__(self, envelope: Envelope, content: bytes, done: Callable[[Attempt], None], *,
-                 kept: bool = False) -> None:
+                 kept: bool = False, alone: bool = False) -> None:
         self.envelope = envelope
         self.content = content
         self.done = done
@@ -90,6 +92,7 @@ class Attempt:
         self.outcomes: Outcomes = {}
         self.hops: dict[str, str] = {}
         self.pending = 0
+        self.alone = alone
 
     def recipient(self, address: str) -> Recipient:
         """An address with what the sender asked for the one that it stands for."""
@@ -108,8 +111,13 @@ class Attempt:
     def waiting(self, address: str, tries: int) -> Waiting:
         """The address as it waits in the queue."""
         reply = self.outcomes[address]
-        return Waiting(address, self.hops.get(address, UNRESOLVED), f"{reply.code} {reply.status} {reply.text}", tries,
+        return Waiting(address, self.hops.get(address, UNRESOLVED), said(reply), tries, soon=reply is replies.LOST,
                        origin=self.origins.get(address, ""))
+
+
+def said(reply: Reply) -> str:
+    """A reply as the queue keeps it."""
+    return f"{reply.code} {reply.status} {reply.text}"
 
 
 class Pipeline:
@@ -218,16 +226,8 @@ class Pipeline:
 
     async def _ask(self, attempt: Attempt, wanted: list[tuple[str, str]], known: Known, plan: Plan) -> None:
         while not plan.complete:
-            for address in plan.ask_recipients:
-                try:
-                    known.recipients[address] = await self._directory.recipient(address)
-                except RpcError:
-                    known.away.add(address)
-            for domain in plan.ask_domains:
-                try:
-                    known.local_domains[domain] = await self._directory.is_local_domain(domain)
-                except RpcError:
-                    known.away.add(domain)
+            await _hear(plan.ask_recipients, self._directory.recipient, known.recipients, known.away)
+            await _hear(plan.ask_domains, self._directory.is_local_domain, known.local_domains, known.away)
             plan = self._plan(attempt, wanted, known)
         self._route(attempt, plan)
 
@@ -261,7 +261,7 @@ class Pipeline:
                               LmtpFacts(delivery_key(envelope.id, mailbox, detail), detail, envelope.received))
                        for mailbox, detail in group]
             self._mailboxes.deliver(backend, envelope.sender, targets, attempt.content,
-                                    partial(self._delivered, attempt, list(group.values())))
+                                    partial(self._delivered, attempt, list(group.values())), alone=attempt.alone)
 
     def _leave(self, attempt: Attempt, plan: Plan) -> None:
         """By next hop. Nobody is sent anything before it is in the queue."""
@@ -329,3 +329,16 @@ def _as_written(detail: str, address: str) -> str:
     """The detail with the capitals that the sender wrote: folders have them, the directory's names do not."""
     written = address.rpartition("@")[0][-len(detail):]
     return written if written.casefold() == detail.casefold() else detail
+
+
+async def _hear(asked: list[str], question: Callable[[str], Awaitable[T]], answers: dict[str, T],
+                away: set[str]) -> None:
+    """Ask all at once: a directory that is away makes each wait for the same time."""
+    heard = await asyncio.gather(*map(question, asked), return_exceptions=True)
+    for name, answer in zip(asked, heard, strict=True):
+        if not isinstance(answer, BaseException):
+            answers[name] = answer
+            continue
+        if not isinstance(answer, RpcError):
+            _log.error("a recipient cannot be looked up", exc_info=answer)
+        away.add(name)

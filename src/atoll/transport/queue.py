@@ -65,7 +65,8 @@ class Waiting:
     """A recipient that has to wait: its next hop, what the last attempt said, attempts so far.
 
     priority: 0 goes first, 1 is normal, 2 goes last. noticed: its sender has been told that it is late. origin: the
-    group that it stands for, as the sender wrote it; "": he wrote this address.
+    group that it stands for, as the sender wrote it; "": he wrote this address. soon: however many attempts there were,
+    the next one follows at once.
     """
 
     address: str
@@ -75,6 +76,7 @@ class Waiting:
     priority: int = 1
     noticed: bool = False
     origin: str = ""
+    soon: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,13 @@ class Queue:
     async def open(cls, engine: Engine, path: Path, epochs: Epochs, clock: Clock, *, process: str,
                    on_doubt: Callable[[SqlError], None], schedule: Schedule | None = None) -> Queue:
         """Open, migrate, become the owner."""
-        file = migrate(engine, engine.open(path), Schema.of(files("atoll.transport.sql").joinpath("schema")))
-        ownership = await take_ownership(file.writer, epochs, "queue", process)
+        file = engine.open(path)
+        try:
+            file = migrate(engine, file, Schema.of(files("atoll.transport.sql").joinpath("schema")))
+            ownership = await take_ownership(file.writer, epochs, "queue", process)
+        except BaseException:
+            file.close()
+            raise
         return cls(file, Fence(file.writer, ownership.epoch), clock, on_doubt, schedule or Schedule())
 
     # -- writing
@@ -225,7 +232,7 @@ class Queue:
         await self._submit(work, {})
 
     def _due(self, now: int, one: Waiting, dues: dict[str, int]) -> int:
-        due = now + int(self.schedule_of(one.queue).wait(one.tries) * 1000)
+        due = now + int(self.schedule_of(one.queue).wait(0 if one.soon else one.tries) * 1000)
         dues[one.queue] = min(due, dues.get(one.queue, due))
         return due
 
@@ -315,6 +322,11 @@ class Queue:
     def depth(self) -> int:
         """Recipients that wait."""
         row = self._file.reader.one("SELECT count(*) FROM job")
+        return int(row[0]) if row else 0
+
+    def saying(self, last: str) -> int:
+        """Messages whose last attempt said this."""
+        row = self._file.reader.one("SELECT count(DISTINCT id) FROM job WHERE last = ?", (last,))
         return int(row[0]) if row else 0
 
     def lengths(self) -> list[Length]:

@@ -13,7 +13,6 @@ import pytest
 
 from atoll.base.clock import SystemClock
 from atoll.base.ids import MailboxId, UserId
-from atoll.directory.client.backend import Backend
 from atoll.directory.server.auth import hashes
 from atoll.formats.mime import scan
 from atoll.mailbox import Access, Content, Delivery, NewMessage, Store
@@ -39,16 +38,6 @@ MESSAGES = (
 )
 
 
-class Epochs:
-    """The directory's high-water mark, as the store wants it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def next_epoch(self, database: str, at_least: int) -> int:
-        return await self._backend.owner_epoch(database, at_least)
-
-
 class MailboxProcess:
     """One mailbox process: a store, IMAP on a Unix socket."""
 
@@ -63,7 +52,7 @@ class MailboxProcess:
         clock = SystemClock()
         name = f"mailbox-{self.number}"
         verifier = await self.backend.verifier(f"{name}.test", "imap")
-        self.store = Store(SqliteEngine(), self.backend.mailbox, Epochs(self.backend), clock=clock)
+        self.store = Store(SqliteEngine(), self.backend.mailbox, self.backend, clock=clock)
         await self.store.mount(f"db{self.number}", self.site.folder / f"db{self.number}.sqlite")
         self.server = ImapServer(
             self.store,

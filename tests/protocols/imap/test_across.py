@@ -11,8 +11,11 @@ import pytest
 from atoll.directory.client.model import Quota
 from atoll.directory.server.auth import hashes
 from atoll.mailbox.shares import ShareWatch
+from atoll.protocols.imap import remote
+from atoll.protocols.imap.commands import list as list_
 from atoll.protocols.imap.wire import utf7
 from tests.directory.conftest import PASSWORD
+from tests.eventually import eventually
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
 OWNERS = ("carol", "dave", "bob")
@@ -206,7 +209,12 @@ async def listed(client: Client, command: bytes) -> dict[bytes, bytes]:
     return {one[2]: one[1] for one in found if one}
 
 
-async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -> None:
+async def names(client: Client, command: bytes) -> set[bytes]:
+    return set(await listed(client, command))
+
+
+async def test_what_people_of_other_processes_share_is_found(colleagues: Site, monkeypatch: pytest.MonkeyPatch
+                                                             ) -> None:
     await colleagues.house.parts.register.create_mailbox("erin@example.test", display="Erin", database="db2",
                                                          hash_=hashes.make(PASSWORD))
     owners = (*OWNERS, "erin")  # two of the other process: it is asked once for both
@@ -216,27 +224,32 @@ async def test_what_people_of_other_processes_share_is_found(colleagues: Site) -
     for watch, process in zip(watches, (colleagues.one, colleagues.two), strict=True):
         watch._everything()
         assert process.store.on_shared
-    await asyncio.sleep(0.1)
     alice = await colleagues.sign_in()
     teams = {team(owner).strip(b'"') for owner in owners}
     people = {name.rpartition(b"/")[0] for name in teams}
-    assert set(await listed(alice, b'LIST "" "Other Users/*"')) == teams
+    await eventually(lambda: names(alice, b'LIST "" "Other Users/*"'), teams)
     assert await listed(alice, b'LIST "" "Other Users/%"') == dict.fromkeys(people, b"\\Noselect \\HasChildren")
     assert set(await listed(alice, b'LIST "Other Users/" "%/%"')) == teams
     assert await listed(alice, b'LIST "" "Other Users%"') == {b"Other Users": b"\\Noselect \\HasChildren"}
-    assert not any(name.startswith(b"Other") for name in await listed(alice, b'LIST "" "*"'))
+    own = {name for name in await listed(alice, b'LIST "" "*"') if not name.startswith(b"Other")}
+    assert {b"INBOX", b"Sent"} <= own
+    assert set(await listed(alice, b'LIST "" "*"')) == own | teams
+    assert set(await listed(alice, b'LIST "" "%"')) == {name for name in own if b"/" not in name} | {b"Other Users"}
+    assert not any(name.startswith(b"Other") for name in await listed(alice, b'LIST "" "S*"'))
+    with monkeypatch.context() as many:
+        many.setattr(list_, "MAX_UNASKED", 1)
+        assert set(await listed(alice, b'LIST "" "*"')) == own
+        assert set(await listed(alice, b'LIST "" "Other Users/*"')) == teams
     found = await alice.ok(b'LIST "" "Other Users/*" RETURN (STATUS (MESSAGES))')
     assert sum(line.startswith(b"* STATUS") for line in found) == len(owners)
     # what is shared later is found at once, what is taken back is not
     bob = await colleagues.sign_in(b"bob")
     await bob.ok(b"SETACL Sent anyone lr")
-    await asyncio.sleep(0.1)
     carol = await colleagues.sign_in(b"carol")
-    assert set(await listed(carol, b'LIST "" "Other Users/*"')) == {b"Other Users/bob@example.test/Sent"}
+    await eventually(lambda: names(carol, b'LIST "" "Other Users/*"'), {b"Other Users/bob@example.test/Sent"})
     assert set(await listed(bob, b'LIST "" "Other Users/*"')) == set()
     await bob.ok(b"DELETEACL Sent anyone")
-    await asyncio.sleep(0.1)
-    assert set(await listed(carol, b'LIST "" "Other Users/*"')) == set()
+    await eventually(lambda: names(carol, b'LIST "" "Other Users/*"'), set())
     for watch in watches:
         await watch.close()
 
@@ -255,7 +268,7 @@ async def test_subscribed_ones_are_found_by_any_pattern(colleagues: Site) -> Non
     teams = {team(owner).strip(b'"') for owner in OWNERS}
     assert set(await listed(alice, b'LSUB "" *')) == own | teams
     assert set(await listed(alice, b'LIST (SUBSCRIBED) "" *')) == own | teams
-    assert set(await listed(alice, b'LIST "" *')).isdisjoint(teams)
+    assert set(await listed(alice, b'LIST "" *')) == own | teams
     found = await alice.ok(b'LIST (SUBSCRIBED RECURSIVEMATCH) "" "Other Users/%"')
     assert sorted(found) == [b'* LIST (\\NonExistent) "/" "Other Users/%b@example.test" ' % owner.encode()
                              + b'("CHILDINFO" ("SUBSCRIBED"))\r\n' for owner in sorted(OWNERS)]
@@ -380,3 +393,23 @@ async def test_names_in_both_forms(colleagues: Site, rev2: bool) -> None:
     assert code(await alice.ask(b"MOVE 1 " + written(name))).endswith(b" 1 1")
     assert code(await alice.ask(b"COPY 1 " + written(theirs + "/ü"))).endswith(b" 2 1")
     assert b"MESSAGES 1" in (await alice.ok(b"STATUS %b (MESSAGES)" % written(name)))[0]
+
+
+async def test_a_process_that_does_not_answer_leaves_no_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            ended.set()
+
+    await shared(site, "bob")
+    client = await site.sign_in()
+    path = site.folder / "silent.sock"
+    silent = await asyncio.get_running_loop().create_unix_server(Silent, str(path))
+    monkeypatch.setattr(remote, "OPEN_SECONDS", 0.1)
+    monkeypatch.setattr(site.one.server, "socket_of", lambda name: path)
+    assert b"[UNAVAILABLE]" in (await client.ask(b"SELECT " + team("bob")))[-1]
+    await asyncio.wait_for(ended.wait(), 5)
+    silent.close()

@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from atoll.protocols.imap import handover
+from atoll.protocols.imap.command import Ok
+from atoll.protocols.imap.commands import COMMANDS
 from atoll.runtime.sockets import acknowledge_at_once
+from tests.eventually import eventually
 from tests.protocols.imap.conftest import MESSAGES, Client, Site
 
 
@@ -29,6 +35,62 @@ async def test_first_path(site: Site) -> None:
     await client.ok(b"APPEND INBOX (\\Flagged) {%d+}\r\n%b" % (len(MESSAGES[0]), MESSAGES[0]))
     assert MESSAGES[0] in (await client.ok(b"FETCH 4 BODY.PEEK[]"))[0]
     assert await client.ok(b"NOOP") == []
+
+
+async def test_answers_that_lie_ready(site: Site) -> None:
+    """They are those of the rows: with numbers of this session, in it and beside one that knows other messages."""
+    await site.put(*(MESSAGES[at % 3].replace(b"Boats", b"100 %%d of %d" % at) for at in range(600)))
+    client, other = await site.sign_in(), await site.sign_in()
+    for one in (client, other):
+        await one.ok(b"SELECT INBOX")
+    listings = site.one.store.database("db1").listings
+
+    async def fetch(one: Client, what: bytes) -> list[bytes]:
+        return [row for row in await one.ok(what) if b" FETCH (" in row]
+
+    async def check(one: Client, count: int) -> None:
+        rows = await fetch(one, b"FETCH 1:* (UID RFC822.SIZE ENVELOPE BODYSTRUCTURE)")  # read from rows, never ready
+        rows = [re.sub(rb" RFC822.SIZE \d+", b"", row) for row in rows]
+        assert len(rows) == count
+        for _ in range(2):
+            without = [re.sub(rb"UID \d+ ", b"", row) for row in rows]
+            assert await fetch(one, b"FETCH 1:* (ENVELOPE BODYSTRUCTURE)") == without
+            assert await fetch(one, b"FETCH 5:580 (ENVELOPE)") == [
+                re.sub(rb" BODYSTRUCTURE .*\)\r\n", b")\r\n", row, flags=re.S) for row in without
+                if 5 <= int(row.split()[1]) <= 580]
+            await listings.settled()
+        assert await fetch(one, b"UID FETCH 1:* (ENVELOPE BODYSTRUCTURE)") == rows
+
+    await check(client, 600)
+    assert any(b"100 %d of 300" in row for row in await client.ok(b"FETCH 301 ENVELOPE"))
+    await client.ok(b"STORE 3,300:310 +FLAGS.SILENT (\\Deleted)")
+    await client.ok(b"EXPUNGE")
+    await check(client, 588)
+    await check(other, 588)  # it was not told of the twelve: numbers as they were before
+
+
+async def test_few_commands_begin_in_a_turn_of_the_loop(site: Site) -> None:
+    """Many come at once: a turn does not become as long as all of them."""
+    begun: Counter[int] = Counter()
+    turn, loop = 0, asyncio.get_running_loop()
+
+    async def slow(session: object, args: object, tag: bytes) -> Ok:
+        begun[turn] += 1
+        time.sleep(0.001)
+        return Ok("Done")
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        if sum(begun.values()) < len(clients):
+            loop.call_soon(count)
+
+    clients = [await site.sign_in() for _ in range(16)]
+    site.one.server.commands = {**COMMANDS, "NOOP": replace(COMMANDS["NOOP"], run=slow)}
+    loop.call_soon(count)
+    await asyncio.gather(*(client.ok(b"NOOP") for client in clients))
+    assert sum(begun.values()) == 16
+    assert max(begun.values()) <= 4, begun
 
 
 async def test_idle_is_told_at_once(site: Site) -> None:
@@ -51,8 +113,7 @@ async def test_no_task_while_idle(site: Site) -> None:
         await client.ok(b"SELECT INBOX")
         client.send(b"i IDLE\r\n")
         await client.line()
-    await asyncio.sleep(0.05)
-    assert len(asyncio.all_tasks()) == before
+    await eventually(lambda: len(asyncio.all_tasks()), before)
 
 
 async def test_the_last_words_are_said_once(site: Site) -> None:

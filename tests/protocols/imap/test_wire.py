@@ -14,7 +14,7 @@ from atoll.protocols.imap import types as t
 from atoll.protocols.imap.commands import COMMANDS
 from atoll.protocols.imap.errors import No
 from atoll.protocols.imap.types import STAR, SequenceSet
-from atoll.protocols.imap.wire import boundary, response, sasl, utf7
+from atoll.protocols.imap.wire import boundary, response, utf7
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.errors import Bad
 from atoll.protocols.imap.wire.fetch import parse_fetch, parse_store, print_fetch, print_store
@@ -248,15 +248,6 @@ def test_a_text_never_adds_a_line() -> None:
 )
 def test_strings(value: bytes, wire: bytes) -> None:
     assert response.astring(value) == wire
-
-
-@given(st.binary(max_size=40))
-def test_sasl_plain_is_read_or_refused(data: bytes) -> None:
-    try:
-        credentials = sasl.plain(data)
-    except Bad:
-        return
-    assert "password" not in repr(credentials)
 
 
 def test_internal_date() -> None:

@@ -77,6 +77,20 @@ async def test_a_transaction_in_any_pieces(site, step):
     assert await site.held(BOBS) == await site.held()
 
 
+@pytest.mark.parametrize(("given", "kept"), [
+    (b"A: 1\r\nReturn-Path: <x@y>\r\nB: 2\r\n\r\nReturn-Path: b\r\n", b"A: 1\r\nB: 2\r\n\r\nReturn-Path: b\r\n"),
+    (b"A: 1\r\nreturn-PATH :\r\n <x@y>\r\nReturn-Path: z\r\n\r\n", b"A: 1\r\n\r\n"),
+    (b"A: 1\r\nReturn-Pathology: x\r\n\r\n", b"A: 1\r\nReturn-Pathology: x\r\n\r\n"),
+    (b"A: 1\r\n Return-Path: folded\r\n\r\n", b"A: 1\r\n Return-Path: folded\r\n\r\n"),
+])
+async def test_one_return_path(site, given, kept):
+    """[RFC 5321 §4.4]: exactly one when a message is delivered, and that is the envelope's."""
+    client = await site.connect()
+    client.send(b"MAIL FROM:<a@b.example>\r\n" + rcpt() + b"\r\nBDAT %d LAST\r\n" % len(given) + given)
+    assert (await replies(client, 3))[2].startswith(b"250 ")
+    assert await site.held() == [b"Return-Path: <a@b.example>\r\n" + kept]
+
+
 async def test_the_same_key_again_is_the_same_copy(site):
     client = await site.connect()
     for _ in range(2):
@@ -227,3 +241,25 @@ async def test_quit_comes_after_what_is_under_way(site):
     rest = await client.rest()
     assert rest[2].startswith(b"250 2.1.5")
     assert rest[-1].startswith(b"221 ")
+
+
+@pytest.mark.parametrize("step", [1, 100, 10_000])
+async def test_messages_for_one_recipient_in_any_pieces(site, step):
+    """Whole ones are taken as one, others line by line: nobody can tell."""
+    client = await site.connect()
+    nobody = b"RCPT TO:<" + b"e" * 32 + b"@db1> XATOLL="
+    data = b"".join([
+        b"MAIL FROM:<a@b.example>\r\n", rcpt(), b"\r\nBDAT 14 LAST\r\n", b"Subject: 1\r\n\r\n",
+        b"MAIL FROM:<> SMTPUTF8\r\n", rcpt(BOB, key=b"l"), b"\r\nBDAT 14 LAST\r\n", b"Subject: 2\r\n\r\n",
+        b"MAIL FROM:<a@b.example>\r\n", nobody, b"x\r\nBDAT 4 LAST\r\n", b"QUIT",
+        b"MAIL FROM:<a@b.example>\r\n", b"BDAT 4 LAST\r\n", b"QUIT",
+        b"MAIL FROM:<\xc3\xa4@b.example> SMTPUTF8\r\n", rcpt(BOB, key=b"m"), b"\r\nBDAT 0 LAST\r\n",
+    ])
+    for at in range(0, len(data), step):
+        client.send(data[at : at + step])
+        await client.writer.drain()
+    codes = [reply[:3] for reply in await replies(client, 14)]
+    assert codes == [b"250"] * 6 + [b"250", b"501", b"554"] + [b"250", b"554"] + [b"250"] * 3
+    assert await site.held() == [b"Return-Path: <a@b.example>\r\nSubject: 1\r\n\r\n"]
+    assert sorted(await site.held(BOBS)) == [
+        b"Return-Path: <>\r\nSubject: 2\r\n\r\n", b"Return-Path: <\xc3\xa4@b.example>\r\n"]  # at the same time

@@ -14,22 +14,12 @@ from atoll.sql.sqlite import SqliteEngine
 T0 = 1_700_000_000_000
 
 
-class Epochs:
-    """The directory's high-water mark, as the store wants it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def next_epoch(self, database: str, at_least: int) -> int:
-        return await self._backend.owner_epoch(database, at_least)
-
-
 class Mailboxes:
     """The store of mailbox-1."""
 
     def __init__(self, folder: Path, backend: Backend) -> None:
         self._folder = folder
-        self.store = Store(SqliteEngine(), backend.mailbox, Epochs(backend))
+        self.store = Store(SqliteEngine(), backend.mailbox, backend)
 
     async def start(self) -> None:
         await self.store.mount("db1", self._folder / "db1.sqlite")

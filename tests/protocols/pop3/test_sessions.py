@@ -10,6 +10,7 @@ import time
 import pytest
 
 from atoll.mailbox import Flag
+from atoll.protocols.pop3.maildrop import Maildrop
 from tests.directory.conftest import PASSWORD
 
 ONE = b"Subject: one\r\nFrom: a@example.com\r\n\r\nfirst\r\n.dot\r\n..\r\nlast"
@@ -71,6 +72,7 @@ async def test_capabilities_differ_before_and_after_tls(pop):
     assert {b"USER", b"SASL PLAIN LOGIN", b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES"} <= set(secure)
     inside = (await (await pop.sign_in()).ask(b"CAPA")).splitlines()
     assert {b"TOP", b"UIDL", b"EXPIRE NEVER", b"AUTH-RESP-CODE", b"IMPLEMENTATION Atoll"} <= set(inside)
+    assert inside == secure  # [RFC 2449 §6, RFC 5034 §3]: all of them are announced in both states, and the same
 
 
 async def test_no_password_in_the_clear(pop):
@@ -166,3 +168,24 @@ async def test_thousand_pipelined_retrievals(pop):
         assert (await client.line()).startswith(b"+OK")
         await client.text()
     assert time.perf_counter() - started < 10
+
+
+async def test_a_client_that_says_quit_and_goes_has_deleted(pop, monkeypatch):
+    uids = await pop.put(ONE, TWO)
+    real = Maildrop.update
+    begun = asyncio.Event()
+
+    async def slow(self):
+        begun.set()
+        await asyncio.sleep(0.2)
+        return await real(self)
+
+    monkeypatch.setattr(Maildrop, "update", slow)
+    client = await pop.sign_in()
+    assert (await client.say(b"DELE 1")).startswith(b"+OK")
+    client.writer.write(b"QUIT\r\n")
+    await asyncio.wait_for(begun.wait(), 5)
+    client.writer.transport.abort()
+    await asyncio.sleep(0.5)
+    assert [uid for uid, _ in await pop.inbox()] == [uids[1]]
+    assert await (await pop.sign_in()).say(b"STAT") == b"+OK 1 %d\r\n" % len(TWO)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from atoll.protocols.pop3.wire.answers import Stuffer, err, ok, stuffed
 from atoll.protocols.pop3.wire.lines import Reader, TooLong, number, parse
-from atoll.protocols.pop3.wire.sasl import NotSasl, plain, unbase64
 
 text = st.lists(st.sampled_from([b".", b"..", b"\r\n", b"\n", b"\r", b"a", b"\0", b"\r\n.\r\n"]), max_size=30).map(
     b"".join
@@ -90,15 +89,3 @@ def test_numbers(word, value):
 def test_answers_are_one_line():
     assert err("bad\r\n+OK", "AUTH") == b"-ERR [AUTH] bad  +OK\r\n"
     assert ok() == b"+OK\r\n"
-
-
-def test_sasl():
-    assert plain(b"\0a\0b").login == "a"
-    assert plain(b"z\0a\0b c").authzid == "z"
-    assert "b c" not in repr(plain(b"z\0a\0b c"))
-    assert unbase64(b"=") == b""
-    for bad in (b"", b"a", b"\0\0", b"a\0b\0c\0d"):
-        with pytest.raises(NotSasl):
-            plain(bad)
-    with pytest.raises(NotSasl):
-        unbase64(b"!")

@@ -10,6 +10,7 @@ import pytest
 from atoll.formats.smtp.commands import MailFrom, RcptTo
 from atoll.protocols.smtp import handoff
 from atoll.protocols.smtp.handoff import Handoff, mail_line
+from tests.eventually import eventually
 from tests.transport.kit import bound
 
 OK = b"250 2.0.0 Ok\r\n"
@@ -80,9 +81,8 @@ async def test_those_of_a_lane_share_a_connection_and_a_write(site):
     held = []
     site.script = lambda peer: held.append(peer)
     waiting = [site.send(b"%02d" % at) for at in range(20)]
-    await asyncio.sleep(0.05)
+    await eventually(lambda: [one[-2:] for one in site.seen[1:]], [b"%02d" % at for at in range(20)])
     assert site.peers[0].reads == reads + 1
-    assert [one[-2:] for one in site.seen[1:]] == [b"%02d" % at for at in range(20)]
     site.peers[0].transport.write((OK * 3 + OK * 2 + b"451 4.3.0 no\r\n" + OK + b"550 5.1.1 x\r\n554 5.5.1 y\r\n"
                                    + OK * 3) * 5)
     assert await codes(*waiting) == [250, 451, 550, 250] * 5
@@ -102,8 +102,7 @@ async def test_a_full_connection_is_not_waited_for(site, monkeypatch):
     held = []
     site.script = lambda peer: held.append(peer)
     waiting = [site.send(b"%d" % at) for at in range(8)]
-    await asyncio.sleep(0.05)
-    assert len(site.seen) == 8
+    await eventually(lambda: len(site.seen), 8)
     for peer in held:
         peer.transport.write(OK * 3)
     assert await codes(*waiting) == [250] * 8
@@ -139,3 +138,33 @@ async def test_transport_is_away(site):
     assert await codes(site.send()) == [451]
     await site.listen()
     assert await codes(site.send()) == [250]
+
+
+async def test_a_connection_that_closes_is_handed_to_nobody(site):
+    assert await codes(site.send()) == [250]
+    first = site.hops._shared.pop("mailbox-1")
+    site.hops._idle.append(first)
+    first.close()
+    answer = asyncio.get_running_loop().create_future()
+    site.hops.take(answer.set_result)
+    assert (await asyncio.wait_for(answer, 5)).usable
+
+
+async def test_who_does_not_wait_for_the_greeting_leaves_no_connection(site, monkeypatch):
+    ended = asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def connection_lost(self, exc):
+            ended.set()
+
+    site.server.close()
+    site.server = await asyncio.get_running_loop().create_unix_server(Silent, sock=bound(site.path))
+    monkeypatch.setattr(handoff, "WAIT_SECONDS", 0.1)
+    assert await site.hops.connect() is None
+    await asyncio.wait_for(ended.wait(), 5)
+    ended.clear()
+    monkeypatch.setattr(handoff, "WAIT_SECONDS", 5)
+    task = asyncio.create_task(site.hops.connect())
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await asyncio.wait_for(ended.wait(), 5)

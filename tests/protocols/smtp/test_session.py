@@ -9,6 +9,7 @@ from base64 import b64encode
 
 import pytest
 
+from atoll.formats.smtp import replies
 from atoll.protocols.smtp import connection
 from tests.directory.conftest import PASSWORD
 from tests.transport.conftest import closed_office, house, office
@@ -173,6 +174,31 @@ async def test_binarymime_by_bdat_only(office):
     assert (await office.held())[0].endswith(content)
 
 
+async def test_chunks_beyond_the_limit_are_refused_as_they_come(closed_office):
+    """[RFC 3030 §2]: the chunk that is too much is refused, and what was sent behind it, not the last one only."""
+    office = closed_office
+    office.limits = limits(message=1000)
+    await office.start()
+    client = await office.connect()
+    await client.envelope(ALICE)
+    client.send(b"BDAT 600\r\n" + b"\r\n" * 300 + (b"BDAT 600\r\n" + b"\r\n" * 300) * 2 + b"BDAT 0 LAST\r\nNOOP\r\n")
+    said = [(await client.reply())[:9] for _ in range(5)]
+    assert said == [b"250 2.0.0", b"552 5.3.4", b"503 5.5.1", b"503 5.5.1", b"250 2.0.0"]
+    assert (await client.say(b"RSET")).startswith(b"250 ")
+    await client.envelope(ALICE)
+    client.send(b"BDAT 2 LAST\r\n\r\n")
+    assert (await client.reply()).startswith(b"250 ")
+    assert len(await office.held()) == 1
+
+
+async def test_a_mechanism_must_be_named(office):
+    client = await office.connect("submissions")
+    assert (await client.say(b"AUTH")).startswith(b"501 5.5.4 ")
+    assert (await client.say(b"AUTH FOO")).startswith(b"504 5.5.4 ")
+    client = await office.connect()
+    assert b"587" in await client.say(b"AUTH PLAIN AGEAYg==")  # what to do instead
+
+
 @pytest.mark.parametrize(("lines", "code"), [
     ([b"MAIL FROM:<a@b.example>"], b"503 5.5.1"),
     ([b"EHLO x", b"RCPT TO:<alice@example.test>"], b"503 5.5.1"),
@@ -193,6 +219,9 @@ async def test_binarymime_by_bdat_only(office):
     ([b"EHLO x", b"MAIL FROM:<a@b.example>", b"BDAT 0", b"RCPT TO:<alice@example.test>"], b"503 5.5.1"),
     ([b"EHLO x", b"NOOP hello"], b"250 2.0.0"),
     ([b"EHLO x", b"HELP"], b"214 2.0.0"),
+    ([b"EHLO x", b"VRFY"], b"501 5.5.4"),
+    ([b"EHLO x", b"VRFY alice"], b"252 2.1.5"),
+    ([b"EHLO x", b"EXPN team"], b"502 5.5.1"),
 ])
 async def test_answers(office, lines, code):
     client = await office.connect(hello=False)
@@ -319,3 +348,51 @@ async def test_content_without_its_end_is_acknowledged_at_once(office, monkeypat
             await asyncio.sleep(0.01)
     assert (await client.say(b".")).startswith(b"250 ")
     assert len(acknowledged) == before + 1
+
+
+async def test_nothing_is_said_behind_the_last_word():
+    class Wire(asyncio.Transport):
+        said = b""
+        shut = False
+
+        def write(self, data):
+            if self.shut:
+                raise RuntimeError("Cannot call write() after write_eof()")
+            self.said += data
+
+        def write_eof(self):
+            self.shut = True
+
+        def is_closing(self):
+            return False
+
+        def close(self):
+            pass
+
+        resume_reading = close
+
+    session = connection.Connection()
+    session.connection_made(wire := Wire())
+    session.end(replies.IDLE_TOO_LONG)
+    session.say(replies.OK)
+    assert wire.said == replies.IDLE_TOO_LONG.wire
+
+
+async def test_a_client_that_goes_while_it_signs_in_leaves_no_connection(office, monkeypatch):
+    from atoll.protocols.smtp.handoff import HopConnection
+
+    made = []
+
+    async def answer(self, data):
+        made.append(self)
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(HopConnection, "answer", answer)
+    client = await office.connect("submissions")
+    client.send(b"AUTH PLAIN " + b64encode(f"\0{ALICE}\0".encode() + PASSWORD) + b"\r\n")
+    async with asyncio.timeout(5):
+        while not made:
+            await asyncio.sleep(0.01)
+        client.writer.transport.abort()
+        while made[0]._transport is not None:
+            await asyncio.sleep(0.01)

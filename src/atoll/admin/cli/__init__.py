@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -66,8 +69,8 @@ class Nouns(click.Group):
 
 
 @click.group(cls=Nouns, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", envvar="ATOLL_DATA", type=click.Path(file_okay=False), default="atoll-data", show_default=True,
-              help="The island's data directory.")
+@click.option("--data", envvar="ATOLL_DATA", type=click.Path(file_okay=False, readable=False), default="atoll-data",
+              show_default=True, help="The island's data directory.")
 @click.version_option(__version__, prog_name="atoll")
 @click.pass_context
 def cli(ctx: click.Context, data: str) -> None:
@@ -89,4 +92,11 @@ def cli(ctx: click.Context, data: str) -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """The console script."""
-    return cli(args, prog_name="atoll")
+    try:
+        return cli(args, prog_name="atoll")
+    except OSError as error:  # a full disk behind the output, a file that went: one line, as every other error
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what it still holds is not tried again
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"atoll: {where}{error.strerror or error}", err=True)
+        sys.exit(4)

@@ -28,6 +28,8 @@ from atoll.runtime.rpc import Empty, RpcClient, RpcError
 T = TypeVar("T", bound=msgspec.Struct)
 F = TypeVar("F", bound=Callable[..., Any])
 EXIT = {"refused": 1, "exists": 1, "invalid": 1, "denied": 1, "not_found": 3, "temporary": 4, "gone": 4}
+DATA = click.Path(file_okay=False, readable=False)
+"""A data directory: whose it is, reach() says."""
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -35,8 +37,9 @@ def common(function: F) -> F:
     """The options of every command: --json and --data."""
     function = click.option("--json", "as_json", is_flag=True, expose_value=False, callback=_remember("json"),
                             help="Print the result as JSON.")(function)
-    return click.option("--data", "data", envvar="ATOLL_DATA", expose_value=False, callback=_remember("data"),
-                        type=click.Path(file_okay=False), help="The island's data directory.")(function)
+    # ATOLL_DATA is looked up once, by the group: here it would win over a --data that stands before the noun.
+    return click.option("--data", "data", expose_value=False, callback=_remember("data"), type=DATA,
+                        help="The island's data directory.")(function)
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -49,7 +52,9 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None
 
 def data_of(ctx: click.Context) -> Path:
     """The data directory that was named."""
-    return Path(ctx.ensure_object(dict).get("data", "atoll-data")).absolute()
+    # A shell that completes runs no group: there the group's parameter stands alone.
+    named = ctx.ensure_object(dict).get("data") or ctx.find_root().params.get("data")
+    return Path(named or "atoll-data").absolute()
 
 
 def fail(text: str, code: str) -> NoReturn:
@@ -75,9 +80,9 @@ def reach(op: str, params: msgspec.Struct, result: type[T]) -> T:
     """As ask(), for those who know what to do about an RpcError."""
     ctx = click.get_current_context()
     path = RunPaths(data_of(ctx)).admin
-    if not path.exists():
-        fail(f"no island is running at {data_of(ctx)} (--data or ATOLL_DATA names another)", "temporary")
     try:
+        if not path.exists():
+            fail(f"no island is running at {data_of(ctx)} (--data or ATOLL_DATA names another)", "temporary")
         return asyncio.run(_ask(path, op, params, result))
     except PermissionError:
         fail(f"{path} is not yours: administer as the user that runs the island", "denied")
@@ -186,9 +191,9 @@ class Named(click.ParamType[str]):
         op, params, result = self._asks
         rows, column = self._shows
         path = RunPaths(data_of(ctx)).admin
-        if not path.exists():
-            return []
         try:
+            if not path.exists():
+                return []
             found = asyncio.run(_ask(path, op, params(incomplete), result))
         except (RpcError, OSError):
             return []

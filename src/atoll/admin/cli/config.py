@@ -17,7 +17,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("file", type=click.Path(dir_okay=False), required=False)
+@click.argument("file", type=click.Path(dir_okay=False, readable=False), required=False)
 @common
 @click.pass_context
 def check(ctx: click.Context, file: str | None) -> None:
@@ -31,7 +31,7 @@ def check(ctx: click.Context, file: str | None) -> None:
     from atoll.runtime.paths import DataPaths
 
     path = Path(file) if file else DataPaths(data_of(ctx)).config
-    if file and not path.exists():
+    if file and not os.path.lexists(path) and os.access(path.parent, os.X_OK):
         fail(f"{path} does not exist", "not_found")
     try:
         config = load(path, os.environ)

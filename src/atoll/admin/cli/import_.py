@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -201,10 +202,16 @@ def _run(works: list[tuple[str, str, Callable[[], Any]]], into: str, jobs: int) 
 
     ctx = click.get_current_context()
     data, as_json = data_of(ctx), bool(ctx.ensure_object(dict).get("json"))
-    with board(not as_json) as shown, ThreadPoolExecutor(min(jobs, len(works) or 1)) as pool:
-        path = checked_into(into)
-        running = [pool.submit(_one, data, title, to, opens, path, shown.line(title)) for title, to, opens in works]
-        finished = [one.result() for one in running]
+    pool = ThreadPoolExecutor(min(jobs, len(works) or 1))
+    try:
+        with board(not as_json) as shown:
+            path = checked_into(into)
+            running = [pool.submit(_one, data, title, to, opens, path, shown.line(title)) for title, to, opens in works]
+            finished = [one.result() for one in running]
+    except KeyboardInterrupt:
+        click.echo("atoll: interrupted: run it again to go on", err=True)
+        os._exit(1)  # nobody waits for the threads: after a death at any moment the journal knows where to go on
+    pool.shutdown()
     results = Results([result for result, _ in finished])
     results.report = _written(data, results)
     emit(results, lambda: _tell(results))

@@ -62,6 +62,8 @@ def create(address: str, display: str, shared: bool, database: str, quota: int |
       echo secret-words | atoll mailbox create bob@example.org --password-stdin --quota 10G
       atoll mailbox create sales@example.org --shared
     """
+    if shared and (password_stdin or hash_stdin):
+        raise click.UsageError("nobody signs in to a shared mailbox: it has no password")
     password, hash_ = _secret(password_stdin, hash_stdin)
     steps = ops.Quota(quota * 90 // 100, quota * 95 // 100, quota) if quota is not None else None
     made = ask("mailbox.create", ops.MailboxCreate(address, display, shared, database, steps, password, hash_),
@@ -276,7 +278,7 @@ def recoverable_recover(address: str, ids: tuple[str, ...], text: str, all_: boo
 
     \b
     Examples:
-      atoll mailbox recoverable recover alice@example.org 1a2f 1a30
+      atoll mailbox recoverable recover alice@example.org 1204 1207
       atoll mailbox recoverable recover alice@example.org --text invoice --into Recovered
     """
     if not ids and not text and not all_:

@@ -26,11 +26,12 @@ def show(address: str) -> None:
     Example: atoll quota show alice@example.org
     """
     shown = ask("quota.show", ops.MailboxAddress(address), ops.QuotaShow)
+    now = STATES[shown.reached] if shown.used >= 0 else "unknown: its database is not mounted"
     emit(shown, lambda: facts((
         ("address", shown.address), ("used", size_text(shown.used) if shown.used else "0B"),
         ("items", shown.items if shown.items >= 0 else "?"), ("warn at", size_text(shown.quota.warn)),
         ("no sending at", size_text(shown.quota.send)), ("no receiving at", size_text(shown.quota.receive)),
-        ("set", "for this mailbox" if shown.own else "by default"), ("now", STATES[shown.reached]))))
+        ("set", "for this mailbox" if shown.own else "by default"), ("now", now))))
 
 
 @command.command("list")

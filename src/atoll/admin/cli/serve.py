@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from atoll.admin.cli.client import data_of
+from atoll.admin.cli.client import DATA, data_of
 
 
 @click.command()
-@click.option("--data", "data", envvar="ATOLL_DATA", type=click.Path(file_okay=False), help="The data directory.")
+@click.option("--data", "data", type=DATA, help="The data directory.")
 @click.option("--port-offset", type=click.IntRange(0, 60_000), help="Added to every port (143 -> 10143); demo: 10000.")
 @click.option("--demo", is_flag=True, help="Make a demo organization with three mailboxes, if there is none yet.")
 @click.option("--single-process", is_flag=True, help="Every role in this process: for debugging.")

@@ -62,6 +62,8 @@ def _rows(file: TextIO) -> Iterator[list[str]]:
         yield from reader
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num + 1}: {error}") from None
+    except UnicodeDecodeError:
+        raise ValueError("the table is not UTF-8 text") from None
 
 
 def read_accounts(file: TextIO) -> list[Account]:
@@ -76,4 +78,6 @@ def read_accounts(file: TextIO) -> list[Account]:
         accounts.append(Account(cells[0], cells[2].strip(), row[1].encode()))
         if len(accounts) > MAX_ROWS:
             raise ValueError("too many rows")
+    if not accounts:
+        raise ValueError("the table has no accounts")
     return accounts

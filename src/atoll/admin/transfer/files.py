@@ -24,6 +24,10 @@ class Refused(Exception):
     """This file is not read; the text says why."""
 
 
+class Unreadable(Refused):
+    """The system does not let us read it: there may be mail in it."""
+
+
 class Folder:
     """An open directory."""
 
@@ -69,7 +73,7 @@ class Folder:
         try:
             return Folder(os.open(name, _FOLDER, dir_fd=self._fd))
         except OSError as error:
-            raise Refused(f"not a folder ({error.strerror})") from None
+            raise Unreadable(f"not readable ({error.strerror})") from None
 
     def open(self, name: str) -> tuple[int, os.stat_result]:
         """A descriptor of a regular file, and what it is."""
@@ -79,7 +83,7 @@ class Folder:
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
         except OSError as error:
-            raise Refused(f"not readable ({error.strerror})") from None
+            raise Unreadable(f"not readable ({error.strerror})") from None
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)

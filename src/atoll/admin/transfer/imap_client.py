@@ -39,6 +39,23 @@ class Server:
     verify: bool = True
     ca_file: str = ""
 
+    def reach(self) -> socket.socket:
+        """A connection; OSError that says where to."""
+        try:
+            return socket.create_connection((self.host, self.port), timeout=TIMEOUT)
+        except OSError as error:
+            raise ConnectionError(f"{self.host} port {self.port}: {error.strerror or error}") from None
+
+    def tls(self, sock: socket.socket) -> socket.socket:
+        """TLS over it, as this server is trusted. ImapError for its certificate."""
+        try:
+            return self.context().wrap_socket(sock, server_hostname=self.host)
+        except ssl.SSLCertVerificationError as error:
+            raise ImapError(f"{self.host} shows a certificate that is not trusted ({error.verify_message}): --ca names "
+                            "its authority, --no-verify believes any") from None
+        except ssl.SSLError as error:
+            raise ConnectionError(f"{self.host} port {self.port}: no TLS there ({error.reason})") from None
+
     def context(self) -> ssl.SSLContext:
         """TLS as asked for: verified against the system's authorities, a file, or not at all."""
         context = ssl.create_default_context(cafile=self.ca_file or None)
@@ -87,10 +104,10 @@ class Client:
     @classmethod
     def connect(cls, server: Server) -> Client:
         """To another server."""
-        sock = socket.create_connection((server.host, server.port), timeout=TIMEOUT)
+        sock = server.reach()
         try:
             if server.security == "tls":
-                sock = server.context().wrap_socket(sock, server_hostname=server.host)
+                sock = server.tls(sock)
             client = cls(sock)
             client._greeting(secure=server.security == "tls")
             if server.security == "starttls":
@@ -117,7 +134,7 @@ class Client:
         self.run(b"STARTTLS")
         if len(self._reader):
             raise BadServer("data behind STARTTLS in the clear")
-        self._sock = server.context().wrap_socket(self._sock, server_hostname=server.host)
+        self._sock = server.tls(self._sock)
         self.capabilities = frozenset()
 
     def close(self) -> None:

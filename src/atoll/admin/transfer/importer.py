@@ -38,7 +38,7 @@ class Progress(Protocol):
 
 @dataclass(slots=True)
 class Report:
-    """What came of it. failed: (where, why) of each message that could not be read or stored."""
+    """What came of it. failed: (where, why) of each message or folder that could not be read or stored."""
 
     source: str
     target: str
@@ -77,7 +77,7 @@ class Importer:
             folders = []
             for one in self._source.folders():
                 if isinstance(one, Skipped):
-                    self.report.skipped.append((one.where, one.reason))
+                    (self.report.failed if one.wanted else self.report.skipped).append((one.where, one.reason))
                 else:
                     folders.append(one)
             self._progress.total(sum(folder.count for folder in folders))
@@ -103,7 +103,7 @@ class Importer:
         try:
             self._mailbox.ensure(path, subscribe=folder.subscribed)
         except ImapError as error:
-            self.report.skipped.append((folder.path, f"the folder cannot be made: {error}"))
+            self.report.failed.append((path, f"the folder cannot be made: {error}"))
             return
         self.report.folders += 1
 

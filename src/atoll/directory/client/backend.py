@@ -129,7 +129,7 @@ class Backend(Feed):
         """May this user write in the name of this address (envelope sender, From)?"""
         return (await self.rpc.call("may_send_as", wire.SendAs(user, address), wire.YesNo, repeat=True)).yes
 
-    async def owner_epoch(self, database: str, at_least: int = 0) -> int:
+    async def next_epoch(self, database: str, at_least: int = 0) -> int:
         """The next epoch of a database: higher than any given out before and not below `at_least`; durable.
 
         A database that the directory does not know becomes one of the asking process.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -17,7 +18,7 @@ from atoll.base.clock import Clock, SystemClock
 from atoll.directory.client import wire
 from atoll.directory.client.cache import MISSING, Missing, ShortCache
 from atoll.directory.client.model import MAX_ADDRESS, Addressee, Changed, RecipientInfo, Revocation
-from atoll.runtime.rpc import RpcClient, RpcError
+from atoll.runtime.rpc import RpcClient
 
 AWAY_SECONDS = 300.0
 """Sessions go on for so long without the stream of revocations."""
@@ -146,24 +147,22 @@ class Feed:
         if not isinstance(known, Missing):
             return known
         asking = self._asking.get(address)
-        if asking is not None:
-            return await asyncio.shield(asking)
-        future: asyncio.Future[Addressee | None] = asyncio.get_running_loop().create_future()
-        self._asking[address] = future
+        if asking is None:  # a question of its own: whoever asked first may leave, others may be waiting
+            asking = self._asking[address] = asyncio.get_running_loop().create_task(self._ask_recipient(address))
+            asking.add_done_callback(partial(self._heard, address))
+        return await asyncio.shield(asking)
+
+    async def _ask_recipient(self, address: str) -> Addressee | None:
         generation = self._generation
-        try:
-            answer = await self.rpc.call("recipient", wire.Address(address), wire.Recipient, repeat=True)
-        except BaseException as error:
-            future.set_exception(error if isinstance(error, RpcError) else RpcError("temporary", "asker left"))
-            future.exception()  # nobody else may be waiting
-            raise
-        finally:
-            del self._asking[address]
-        found = answer.info or answer.group
+        answer = await self.rpc.call("recipient", wire.Address(address), wire.Recipient, repeat=True)
         if generation == self._generation:  # a change told meanwhile may be newer than this answer
-            self._recipients.put(address, found)
-        future.set_result(found)
-        return found
+            self._recipients.put(address, answer.info or answer.group)
+        return answer.info or answer.group
+
+    def _heard(self, address: str, asked: asyncio.Future[Addressee | None]) -> None:
+        del self._asking[address]
+        if not asked.cancelled():
+            asked.exception()  # it may be that nobody waits any more
 
     def cached_recipient(self, address: str) -> Addressee | None:
         """The recipient if it is known now without asking: for the hot path of RCPT."""

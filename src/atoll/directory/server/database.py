@@ -4,7 +4,8 @@ In     an engine of sql/ (roles/ choose it), a path; work(tx) units.
 Out    rows; results of units once their group is durable, after the events they noted were told.
 Spec   the commit contract of sql/group: a unit that refuses leaves no trace; work(tx) has no side effects and may run
        again.
-Fails  SqlError: in doubt or fenced, nothing is written any more and on_doubt is called: the role ends and starts anew.
+Fails  SqlError: Full or ReadOnly while there is no room to write; in doubt or fenced, nothing is
+       written any more and on_doubt is called: the role ends and starts anew.
 """
 
 from __future__ import annotations
@@ -18,7 +19,20 @@ from typing import TypeVar
 from atoll.base.clock import Clock
 from atoll.base.ids import new_id
 from atoll.directory.client.model import Changed, Revocation
-from atoll.sql import Connection, Engine, Fence, GroupWriter, Lane, Schema, SqlError, migrate, take_ownership
+from atoll.sql import (
+    Connection,
+    Engine,
+    Fence,
+    Full,
+    GroupWriter,
+    Lane,
+    LateFence,
+    ReadOnly,
+    Schema,
+    SqlError,
+    migrate,
+    take_ownership,
+)
 from atoll.sql import Database as File
 from atoll.sql.engine import Record, Value
 
@@ -96,11 +110,17 @@ class Database:
     def __init__(self, file: File, fence: Fence, clock: Clock, org: bytes,
                  on_doubt: Callable[[SqlError], None]) -> None:
         self._file = file
+        self._fence = fence
         self._commits = Lane("directory-commit")
         self._writer = GroupWriter("directory", file.writer, fence,
                                    lambda connection: Tx(connection, org, clock.now_ms(), self._publish),
                                    self._commits, on_doubt)
         self.on_committed: list[Callable[[list[Event]], None]] = []
+
+    @property
+    def owned(self) -> bool:
+        """False: there was no room to become the owner, it is read only so far."""
+        return self._fence.owned
 
     def _publish(self, events: list[Event]) -> None:
         for callback in self.on_committed:
@@ -140,12 +160,27 @@ async def open_database(engine: Engine, path: Path, clock: Clock, process: str,
     """Open or make the file, bring it to our schema, own it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     schema = Schema.of(resources.files("atoll.directory.server") / "sql")
-    file = migrate(engine, engine.open(path), schema)
-    owned = await take_ownership(file.writer, _Epochs(), path.name, process)
-    row = file.writer.one("SELECT id FROM organization ORDER BY id LIMIT 1")
-    if row is None:
-        row = (new_id(),)
-        file.writer.begin()
-        file.writer.run("INSERT INTO organization (id, name, change) VALUES (?, 'Organization', 0)", row)
-        file.writer.commit()  # failpoint: none, the start of a new file is repeated
-    return Database(file, Fence(file.writer, owned.epoch), clock, row[0], on_doubt)
+    file = engine.open(path)
+    try:
+        file = migrate(engine, file, schema)
+        fence = await _owned(file, path.name, process)
+        row = file.writer.one("SELECT id FROM organization ORDER BY id LIMIT 1")
+        if row is None:
+            row = (new_id(),)
+            file.writer.begin()
+            file.writer.run("INSERT INTO organization (id, name, change) VALUES (?, 'Organization', 0)", row)
+            file.writer.commit()  # failpoint: none, the start of a new file is repeated
+    except BaseException:
+        file.close()
+        raise
+    return Database(file, fence, clock, row[0], on_doubt)
+
+
+async def _owned(file: File, name: str, process: str) -> Fence:
+    """Nobody can sign in without a directory, so one without room for its new epoch reads, and owns before it writes:
+    the lock file keeps another process of this island out, and no other keeper gives out its epochs."""
+    try:
+        return Fence(file.writer, (await take_ownership(file.writer, _Epochs(), name, process)).epoch)
+    except (Full, ReadOnly) as error:
+        _log.error("no room to become the owner: the directory is read only", extra={"f": {"error": str(error)}})
+        return LateFence(file.writer, process)

@@ -49,7 +49,11 @@ async def open_parts(engine: Engine, folder: Path, clock: Clock, *, instance: st
     """Open DATA/dir, before the role is ready. born: start ticks of roles' processes (runtime.role)."""
     database = await open_database(engine, folder / "directory.sqlite", clock, instance, on_doubt)
     audit = AuditLog(folder / "audit.log", clock, on_state=on_audit_state)
-    audit.open()
+    try:
+        audit.open()
+    except BaseException:
+        await database.close()
+        raise
     recipients, register, sessions, lane = Recipients(database), Register(database), Sessions(clock, born), HashLane()
     sign_in = PasswordSignIn(recipients, register, sessions, audit, clock, lane, floor=floor)
     service = Service(database, recipients, register, sessions, sign_in, audit, clock, island=island, is_role=is_role)

@@ -322,9 +322,12 @@ class Register:
     async def add_database(self, database: str, backend: str, island: str) -> None:
         """Make a mailbox database known, or leave it as it is."""
         name = _checked(object_name, database)
+        known = "SELECT 1 FROM mailbox_db WHERE name = ? AND deleted = 0"
+        if self._db.one(known, (name,)) is not None:
+            return
 
         def work(tx: Tx) -> None:
-            if tx.one("SELECT 1 FROM mailbox_db WHERE name = ? AND deleted = 0", (name,)) is None:
+            if tx.one(known, (name,)) is None:
                 entity = new_id()
                 tx.run("INSERT INTO mailbox_db VALUES (?, ?, ?, 0, ?, ?, ?, 0, 1, ?)",
                        (entity, tx.org, tx.changed("database", entity), name, backend, island, tx.now))
@@ -369,6 +372,11 @@ class Register:
             raise RpcError("invalid", str(error)) from None
 
         def work(tx: Tx) -> None:
+            if stored and name == "postmaster":
+                find_mailbox(tx, _address(stored))
+            if stored and name == "default-domain" and tx.one(
+                    "SELECT 1 FROM domain WHERE name = ? AND deleted = 0", (stored,)) is None:
+                raise RpcError("not_found", f"no such domain: {stored}")
             row = tx.one("SELECT id FROM setting WHERE name = ? AND deleted = 0", (name,))
             entity = row[0] if row else new_id()
             number = tx.changed("setting", entity)

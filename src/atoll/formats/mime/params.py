@@ -2,15 +2,16 @@
 
 In     an unfolded header value.
 Out    type, subtype, parameters as they came (RFC 2231 and RFC 2047 forms are not decoded: clients expect them raw).
-Spec   RFC 2045 §5; RFC 2183; RFC 2231 (only `plain` decodes it).
+Spec   RFC 2045 §5; RFC 2183; RFC 2231 (only `plain` decodes it, `joined` puts its pieces together).
 Fails  never: an unreadable type is None, parameters beyond the limit are dropped.
 Not    defaults: what a missing type means depends on the parent.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from .addresses import without_comments
 from .words import decoded, to_text
@@ -23,6 +24,7 @@ _PARAM = re.compile(
     rb""";[; \t\r\n]*(?:([^\s=;"]+)[ \t]*=[ \t\r\n]*(?:"([^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?$)|([^;"]*)))?[^;]*""",
     re.DOTALL,
 ).match
+_PIECE = re.compile(rb"([^*]+)\*(0|[1-9][0-9]{0,3})(\*?)\Z").match
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -68,6 +70,41 @@ def param(params: Params, name: bytes) -> bytes | None:
         if key.lower() == name:
             return value
     return None
+
+
+def joined(params: Params) -> Params:
+    """Parameters with their continuations made one, where the first piece stood [RFC 2231 §6].
+
+    name*0="a"; name*1="b" is name="ab"; if a piece is encoded, all of it is: name*="utf-8''...". A piece behind a gap
+    stays as it is.
+    """
+    pieces: dict[bytes, dict[int, tuple[bytes, bool]]] = {}
+    for key, value in params:
+        if match := _PIECE(key):
+            pieces.setdefault(match.group(1).lower(), {}).setdefault(int(match.group(2)), (value, bool(match.group(3))))
+    if not pieces:
+        return params
+    out: Params = []
+    done: set[bytes] = set()
+    for key, value in params:
+        match = _PIECE(key)
+        mine = pieces[match.group(1).lower()] if match else {}
+        run = [mine[at] for at in itertools.takewhile(mine.__contains__, itertools.count())]
+        if match is None or int(match.group(2)) >= len(run):
+            out.append((key, value))
+        elif match.group(1).lower() not in done:
+            done.add(match.group(1).lower())
+            out.append(_whole(match.group(1), run))
+    return out
+
+
+def _whole(name: bytes, pieces: list[tuple[bytes, bool]]) -> tuple[bytes, bytes]:
+    """Name and value of a parameter in pieces; (value, is it encoded?)."""
+    if not any(encoded for _, encoded in pieces):
+        return name, b"".join(value for value, _ in pieces)
+    head = b"" if pieces[0][1] else b"''"
+    return name + b"*", head + b"".join(
+        value if encoded else quote_from_bytes(value, safe="!#$&+^`{|}").encode("ascii") for value, encoded in pieces)
 
 
 def plain(params: Params, name: bytes) -> str | None:

@@ -55,6 +55,8 @@ class Scanned(msgspec.Struct, frozen=True, gc=False):
     has_attachment: bool
     header_size: int
     """Octets up to and with the blank line."""
+    opaque: bool = False
+    """It was not looked into: only the header is known (atoll.content)."""
 
 
 def scan(data: bytes, limits: ScanLimits = DEFAULT) -> Scanned:

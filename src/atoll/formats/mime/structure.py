@@ -2,7 +2,7 @@
 
 In     the tree of a message; or a rendered BODYSTRUCTURE.
 Out    bytes.
-Spec   RFC 9051 §7.5.2, §9 (body-type-1part, body-type-mpart, body-ext-*).
+Spec   RFC 9051 §7.5.2, §9 (body-type-1part, body-type-mpart, body-ext-*); RFC 2231 §6 (continuations are joined).
 Fails  never on trees; `body_of` takes only what `render_structure` made.
 Not    the order of anything: the tree decides.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from .envelope import Budget, envelope_addresses, render_envelope
-from .params import Params
+from .params import Params, joined
 from .tree import MESSAGE, MULTIPART, Node
 from .wire import nstring, string
 
@@ -54,7 +54,7 @@ def _lines(data: bytes, node: Node) -> int:
 def _params(params: Params) -> bytes:
     if not params:
         return b"NIL"
-    return b"(%b)" % b" ".join([b"%b %b" % (string(name), string(value)) for name, value in params])
+    return b"(%b)" % b" ".join([b"%b %b" % (string(name), string(value)) for name, value in joined(params)])
 
 
 def _extension(node: Node) -> bytes:

@@ -9,8 +9,10 @@ Not    text inside attachments: that is decoded elsewhere, behind a process boun
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from .addresses import without_comments
 from .html import html_to_text
 from .limits import DEFAULT, ScanLimits
 from .params import param, plain
@@ -22,6 +24,7 @@ PREVIEW_CHARS = 256
 _PREVIEW_START = 400
 _PREVIEW_BYTES = 4096
 _PREVIEW_HTML_BYTES = 65_536
+_AROUND_AT = re.compile(rb"[ \t]*@[ \t]*")
 _PLAIN = (b"7bit", b"8bit", b"binary")
 
 
@@ -35,6 +38,8 @@ class SearchText:
     cc: str
     bcc: str
     body: str
+    opaque: bool = False
+    """It was not looked into: `body` is missing (atoll.content)."""
 
 
 def search_text(data: bytes, limits: ScanLimits = DEFAULT) -> SearchText:
@@ -45,12 +50,20 @@ def search_text(data: bytes, limits: ScanLimits = DEFAULT) -> SearchText:
     get = root.fields.get
     return SearchText(
         subject=decoded(get(b"subject", b"")),
-        from_=decoded(get(b"from", b"")),
-        to=decoded(get(b"to", b"")),
-        cc=decoded(get(b"cc", b"")),
-        bcc=decoded(get(b"bcc", b"")),
+        from_=_addresses(get(b"from", b"")),
+        to=_addresses(get(b"to", b"")),
+        cc=_addresses(get(b"cc", b"")),
+        bcc=_addresses(get(b"bcc", b"")),
         body="\n".join(out),
     )
+
+
+def _addresses(value: bytes) -> str:
+    """As they stand; and without the comments that may stand within an address, so that it is found."""
+    text = decoded(value)
+    if b"(" not in value:
+        return text
+    return f"{text}\n{decoded(_AROUND_AT.sub(b'@', without_comments(value)))}"
 
 
 def _collect(root: Node, data: bytes, out: list[str]) -> None:

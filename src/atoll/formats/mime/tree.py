@@ -10,6 +10,7 @@ Not    decoding. Ambiguity is settled here once: the first field of a name count
 
 from __future__ import annotations
 
+from .addresses import without_comments
 from .fields import header_end, parse_fields
 from .limits import DEFAULT, ScanLimits
 from .params import Params, param, parse_disposition, parse_type
@@ -61,8 +62,8 @@ class Node:
 
     @property
     def encoding(self) -> bytes:
-        """Content-Transfer-Encoding as written, b"7bit" when there is none."""
-        return self.fields.get(b"content-transfer-encoding", b"") or b"7bit"
+        """Content-Transfer-Encoding as written but for comments, b"7bit" when there is none."""
+        return without_comments(self.fields.get(b"content-transfer-encoding", b"")).strip() or b"7bit"
 
     @property
     def disposition(self) -> tuple[bytes, Params] | None:

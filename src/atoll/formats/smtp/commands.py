@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, field
+
+import msgspec
 
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
@@ -47,8 +48,7 @@ UTF8_SENDER = Reply(553, "5.6.7", "Address needs SMTPUTF8")
 UNKNOWN_PARAMETER = Reply(555, "5.5.4", "Parameter not recognized")
 
 
-@dataclass(frozen=True, slots=True)
-class MailFrom:
+class MailFrom(msgspec.Struct, frozen=True, gc=False):
     """MAIL FROM. sender "" is the null path."""
 
     sender: str
@@ -59,17 +59,15 @@ class MailFrom:
     envid: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RcptTo:
+class RcptTo(msgspec.Struct, frozen=True, gc=False):
     """RCPT TO, with what DSN asks for."""
 
     recipient: str
-    notify: frozenset[str] = field(default_factory=frozenset)
+    notify: frozenset[str] = frozenset()
     orcpt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True, gc=False):
     """BDAT."""
 
     size: int

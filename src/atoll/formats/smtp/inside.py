@@ -9,18 +9,21 @@ Fails  Refuse(501): not ours.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.commands import MailFrom, RcptTo, Refuse
 
+WHOLE = re.compile(rb"MAIL (FROM:<[ -~]{0,400}>[ -~]{1,4500})\r\nRCPT (TO:<[ -~]{1,400}>[ -~]{0,600})\r\n"
+                   rb"BDAT ([0-9]{1,9}) LAST\r\n")
+"""The command lines of a message for one recipient: what stands behind MAIL, behind RCPT, the octets of the content."""
 _MAIL = re.compile(rb"FROM:<([^\x00-\x1f]{0,400})>(?: BODY=([0-9A-Z]{4,10}))?( SMTPUTF8)?(?: RET=([A-Z]{4}))?"
                    rb"(?: ENVID=([!-~]{1,100}))? XATOLL=([A-Za-z0-9_=-]{0,4000}) XID=([0-9a-f]{32})")
 _RCPT = re.compile(rb"TO:<([^\x00-\x1f]{1,400})>(?: NOTIFY=([A-Z,]{5,30}))?(?: ORCPT=([!-~]{1,500}))?")
 
 
-@dataclass(frozen=True, slots=True)
-class InsideMail:
+class InsideMail(msgspec.Struct, frozen=True, gc=False):
     """MAIL of our own hop."""
 
     mail: MailFrom

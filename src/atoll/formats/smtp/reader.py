@@ -9,7 +9,10 @@ Fails  LineTooLong. A CR or LF alone or a NUL in DATA is noted in End.fault: the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from io import IncrementalNewlineDecoder
+
+import msgspec
 
 COMMAND_LINE = 2048
 """Octets of a command line with its parameters; RFC 5321 asks for 512 and more for each extension."""
@@ -18,6 +21,8 @@ AUTH_LINE = 12288
 HOLD = 65536
 """Content is given out when it is whole, or in pieces of about so many octets."""
 _END = b"\r\n.\r\n"
+_dot = re.compile(rb"\r\n\.").search
+"""bytes.find takes twice as long for a needle of three octets."""
 _HELD = len(_END) - 1
 
 
@@ -25,23 +30,20 @@ class LineTooLong(Exception):
     """The client sends a command line beyond the limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A command line without its CRLF. bare: it holds a CR, LF or NUL of its own."""
 
     text: bytes
     bare: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """Octets of the content."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True, gc=False):
     """The content (DATA) or the chunk (BDAT) is whole. fault: "" or what is wrong with its line ends."""
 
     fault: str = ""
@@ -49,8 +51,9 @@ class End:
 
 def line_fault(data: bytes) -> str:
     """What is wrong with the line ends of some text: "", "NUL" or "bare CR or LF"."""
-    pairs = data.count(b"\r\n")
-    if data.count(b"\n") != pairs or data.count(b"\r") != pairs:
+    ends = IncrementalNewlineDecoder(None, translate=False)  # what open() tells line ends apart with: one pass
+    ends.decode(data.decode("latin-1"), final=True)
+    if ends.newlines not in (None, "\r\n"):
         return "bare CR or LF"
     return "NUL" if b"\0" in data else ""
 
@@ -99,6 +102,24 @@ class Reader:
     def in_content(self) -> bool:
         """Is more of a message's content to come?"""
         return self._mode != "line"
+
+    def whole(self, head: re.Pattern[bytes]) -> tuple[tuple[bytes, ...], bytes] | None:
+        """A transaction that is here from its first command to its last octet: (groups of `head`, content).
+
+        head: its command lines, the last group being the size of the content. None: it is none that `head` matches, or
+        not all of it has come; next() takes it then, line by line.
+        """
+        if self._mode != "line" or (found := head.match(self._buffer)) is None:
+            return None
+        words = found.groups()
+        start = found.end()
+        end = start + int(words[-1])
+        if end > len(self._buffer):
+            return None
+        with memoryview(self._buffer) as view, view[start:end] as part:
+            content = part.tobytes()
+        del self._buffer[:end]
+        return words, content
 
     def next(self) -> Line | Piece | End | None:
         """The next event, or None."""
@@ -161,8 +182,8 @@ class Reader:
     def _find_end(self) -> int:
         """Where CRLF.CRLF begins, or -1. One search serves both: for most messages the first CRLF. is the end."""
         buffer = self._buffer
-        dot = buffer.find(b"\r\n.", max(self._scanned - _HELD, 0))
-        if dot < 0 or dot + len(_END) > len(buffer):
+        found = _dot(buffer, max(self._scanned - _HELD, 0))
+        if found is None or (dot := found.start()) + len(_END) > len(buffer):
             return -1
         if buffer.startswith(b"\r\n", dot + 3):
             return dot

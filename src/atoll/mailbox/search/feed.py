@@ -23,6 +23,7 @@ from atoll.mailbox import blobs
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError, unavailable
 from atoll.mailbox.model import Notice
+from atoll.mailbox.opaque import TEXT, marked
 from atoll.mailbox.search.index import Document, SearchIndex, blob_of, docid, folded
 from atoll.sql import SqlError
 
@@ -34,6 +35,8 @@ LARGE = 256 << 10
 """Contents above this are read in pieces, and parsed by the content role."""
 MAX_TEXT = 2 << 20
 """Characters of one document's body that are indexed."""
+AGAIN = 1.0
+"""Seconds before a round that failed is tried again."""
 SLICE = 0.002
 GATHER = 1.0
 """Seconds over which new mail is gathered into one batch of the background."""
@@ -96,14 +99,19 @@ class SearchFeed:
                             extra={"f": {"database": self._database.name, "error": str(error)}})
                 self._behind = behind | self._behind
                 await self._repair(error)
+                await asyncio.sleep(AGAIN)
 
     async def _repair(self, error: Exception) -> None:
-        if isinstance(error, SqlError) and not self._database.closed:
+        if not isinstance(error, SqlError) or self._database.closed:
+            return
+        try:
             self._done.clear()
             await self.call(self.index.rebuild)
             for (guid,) in self._database.reader.all("SELECT guid FROM mailbox ORDER BY mid"):
                 self._behind[guid] = None
-        await asyncio.sleep(1)
+        except (SqlError, OSError) as worse:  # a full disk: the next round finds it as it is, and comes here again
+            log.warning("search index: not made anew",
+                        extra={"f": {"database": self._database.name, "error": str(worse)}})
 
     async def catch_up(self, guid: MailboxId) -> None:
         """Return when everything committed before this call is indexed."""
@@ -207,8 +215,10 @@ class SearchFeed:
         blob = blob_of(number)
         try:
             if size > LARGE:
-                data = await self._read_large(blob, size)
+                data = await self.read(blob, size)
                 text = await self._scanner.text(data)
+                if text.opaque:
+                    await self._database.submit(marked(blob, TEXT))
                 return await asyncio.get_running_loop().run_in_executor(self._database.helper, document, number, data,
                                                                         text)
             kept = self._database.recent.take(blob)
@@ -219,7 +229,15 @@ class SearchFeed:
             log.warning("not indexed", extra={"f": {"blob": blob, "error": error.detail}})
             return Document(number, None, None, None, None, None, "", "")
 
-    async def _read_large(self, blob: int, size: int) -> bytes:
+    async def replace(self, blob: int, data: bytes, text: SearchText) -> None:
+        """Another document for a content, in every mailbox that has it."""
+        numbers = [docid(mid, blob) for (mid,) in self._database.reader.all(
+            "SELECT DISTINCT mid FROM item WHERE blob = ? ORDER BY mid", (blob,))]
+        async with self._lock:  # a round that is under way may be about to write the one of before
+            await self.call(lambda: self.index.replace([document(number, data, text) for number in numbers], blob))
+
+    async def read(self, blob: int, size: int) -> bytes:
+        """A large content, a piece at a time. UNAVAILABLE."""
         out = bytearray()
         while len(out) < size:
             piece = self._database.slices.read(blob, len(out), blobs.CHUNK)

@@ -171,6 +171,11 @@ class SearchIndex:
         writer.run("DELETE FROM doc WHERE docid IN (SELECT value FROM json_each(?))", (packed,))
         _commit(writer)
 
+    def replace(self, documents: Sequence[Document], blob: int) -> None:
+        """The documents of a content."""
+        self.forget_blobs([blob])
+        self.add(documents, ())
+
     def matching(self, mid: int, match: str) -> set[int]:
         """Blobs of a mailbox whose words match an FTS5 expression."""
         found = self._list("SELECT json_group_array(rowid) FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ?",

@@ -2,7 +2,8 @@
 
 In     rows with their bodies, or their blob in slices when it is large. Out  items on the wire.
 Spec   [RFC 9051 §6.4.5.1] sections and partials; [RFC 3516] BINARY; [RFC 9051 §6.4.5] BODY[]<0.n> beyond the end is "".
-Fails  No("UNKNOWN-CTE") for a transfer encoding that nobody knows. An absent part is NIL.
+Fails  No("UNKNOWN-CTE") for a transfer encoding that nobody knows. An absent part is NIL. ConnectionError where the
+       client has half of an answer already: a tagged line would be read as octets of the message.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from atoll.content import Scanner, quick
 from atoll.formats.mime import Node, Part, decode, find_part, header_end, header_fields, parse_tree
-from atoll.mailbox import Row
+from atoll.mailbox import Row, StoreError
 from atoll.protocols.imap.errors import No
 from atoll.protocols.imap.items import Plan
 from atoll.protocols.imap.selected import Selected
@@ -32,7 +33,7 @@ PIECE = 256 * 1024
 class Bodies:
     """Writes the answers of one slice of rows."""
 
-    __slots__ = ("_out", "_paths", "_plan", "_selected", "_session", "_size")
+    __slots__ = ("_half", "_out", "_paths", "_plan", "_selected", "_session", "_size")
 
     def __init__(self, session: Session, selected: Selected, plan: Plan) -> None:
         self._session = session
@@ -42,6 +43,7 @@ class Bodies:
                        if item.section.part or item.kind in ("BINARY", "BINARY.SIZE")]
         self._out: list[bytes] = []
         self._size = 0
+        self._half = False  # has the client some of an answer that is not yet whole?
 
     def _put(self, data: bytes) -> None:
         self._out.append(data)
@@ -66,11 +68,17 @@ class Bodies:
             parts.append(lead + b"FLAGS (" + self._selected.flags_of(shown) + b")")
             lead = b" "
         self._put(b"".join(parts))
+        self._half = False
         for item in self._plan.bodies:
-            if content.large and _is_whole(item):
-                await self._stream(item, lead, row)
-            else:
-                self._put(lead + _item(item, content))
+            try:
+                if content.large and _is_whole(item):
+                    await self._stream(item, lead, row)
+                else:
+                    self._put(lead + _item(item, content))
+            except (StoreError, No) as error:
+                if self._half:
+                    raise ConnectionError(f"an answer ends in the middle: {error}") from error
+                raise
             lead = b" "
         self._put(b")\r\n")
         if self._size >= BATCH:
@@ -91,6 +99,7 @@ class Bodies:
             start += len(piece)
             self._put(piece)
             self.flush()
+            self._half = True
             await self._session.breathe()
 
 
@@ -152,6 +161,8 @@ def _item(item: BodyItem, content: _Content) -> bytes:
 
 
 def _binary(item: BodyItem, content: _Content) -> bytes | None:
+    if item.section.specifier:
+        return _section(item, content)
     part = content.part(item.section.part)
     if part is None:
         return None

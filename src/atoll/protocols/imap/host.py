@@ -74,6 +74,9 @@ class Host(Protocol):
     commands: Mapping[str, Command]
     backend: str
     turns: Turns
+    """For what goes on: a slice of long work."""
+    starts: Turns
+    """For what begins: a command."""
     scanner: Scanner
     held: int
     """Bytes that large commands of all sessions hold."""

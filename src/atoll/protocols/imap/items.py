@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 
 from atoll.formats.mime import body_of
-from atoll.mailbox import Folder, Row, Want
+from atoll.mailbox import Block, Folder, Row, UidMap, Want
 from atoll.protocols.imap.selected import Selected
 from atoll.protocols.imap.types import BodyItem, FetchItem
 from atoll.protocols.imap.wire import response
@@ -23,6 +23,8 @@ _LISTED: dict[str, Value] = {"UID": itemgetter(0), "ENVELOPE": itemgetter(1), "B
 _HOT = frozenset({"FLAGS", "INTERNALDATE", "RFC822.SIZE", "UID", "MODSEQ", "EMAILID", "THREADID"})
 _MARKS = frozenset({"UID", "FLAGS"})
 """Items that need the first three columns only."""
+_READY = frozenset({"ENVELOPE", "BODYSTRUCTURE"})
+"""Items of the answers that lie ready (mailbox.block)."""
 _COLUMNS: dict[str, tuple[bytes, Value]] = {
     "UID": (b"UID %d", itemgetter(0)),
     "INTERNALDATE": (b"INTERNALDATE %b", lambda row: response.internal_date(row[6])),
@@ -37,8 +39,8 @@ _COLUMNS: dict[str, tuple[bytes, Value]] = {
 class Plan:
     """One FETCH, ready to be used for every row. count: how many messages were answered."""
 
-    __slots__ = ("_access", "_copies", "_format", "_ids", "_values", "bodies", "count", "has_flags", "marks_seen",
-                 "want")
+    __slots__ = ("_access", "_copies", "_format", "_ids", "_ready", "_values", "bodies", "count", "has_flags",
+                 "marks_seen", "only_uids", "want")
 
     def __init__(self, items: tuple[FetchItem, ...], selected: Selected, *, uid: bool, modseq: bool) -> None:
         names = dict.fromkeys(item for item in items if isinstance(item, str))
@@ -49,6 +51,7 @@ class Plan:
         self.bodies = tuple(dict.fromkeys(item for item in items if isinstance(item, BodyItem)))
         self.marks_seen = any(not item.peek for item in self.bodies)
         self.has_flags = "FLAGS" in names
+        self.only_uids = names.keys() == {"UID"} and not self.bodies  # the session knows them without a row
         self.count = 0
         self.want = Want.HOT
         if any(name not in _HOT for name in names):
@@ -59,6 +62,7 @@ class Plan:
             self.want = Want.MARKS
         elif self.want == Want.META and _LISTED.keys() >= names.keys():
             self.want = Want.LISTED
+        self._ready = self.want == Want.LISTED and names.keys() - {"UID"} == _READY
         self._access = selected.access
         self._ids = "EMAILID" in names
         self._copies: dict[int, str] = {}
@@ -75,6 +79,14 @@ class Plan:
         """Read what is not in the rows of the uids lo..hi, which come next: which of them are copies."""
         if self._ids:
             self._copies = self._access.copies(folder, lo, hi)
+
+    def whole(self, block: Block, uids: UidMap) -> bytes:
+        """Answers that lie ready, if these are what is asked for and a session with these uids knows all; else b""."""
+        number = uids.seq(block.first)
+        if not self._ready or not number or uids.seq(block.last) - number != len(block) - 1:
+            return b""
+        self.count += len(block)
+        return block.answers(number, uids=len(self._values) > len(_READY))
 
     def lines(self, numbered: Sequence[tuple[int, Row]]) -> bytes:
         """Whole answers, when no item needs the body. All of them by one format: a quarter of one for each."""

@@ -19,6 +19,8 @@ from typing import cast
 
 from atoll.directory.client.model import ClientFacts, Refused, SignedIn
 from atoll.directory.client.signin import SignIn
+from atoll.formats import sasl
+from atoll.formats.sasl import Credentials, NotSasl
 from atoll.protocols.imap.handover import UNAVAILABLE, BackendEnd, ClientEnd, Leaving
 from atoll.protocols.imap.limits import (
     HANDSHAKE_SECONDS,
@@ -27,12 +29,11 @@ from atoll.protocols.imap.limits import (
     PRE_AUTH_LINE,
     SIGN_IN_SECONDS,
 )
-from atoll.protocols.imap.wire import client_id, sasl
+from atoll.protocols.imap.wire import client_id
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.errors import Bad
 from atoll.protocols.imap.wire.reader import Broken, Command, Continue, Event, Line, Reader, TooBig
 from atoll.protocols.imap.wire.response import status
-from atoll.protocols.imap.wire.sasl import Credentials
 from atoll.runtime.admission import Ticket
 from atoll.runtime.peers import Peer, peer_of
 
@@ -155,6 +156,9 @@ class PreAuth(asyncio.Protocol):
         self._work()
         if self._task is not None and len(self._reader) > PRE_AUTH_LINE:
             self.transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self.transport.abort()  # answers are small here: who lets so many lie reads none
 
     def eof_received(self) -> bool:
         return False
@@ -303,6 +307,8 @@ class PreAuth(asyncio.Protocol):
                 self._challenge(b"UGFzc3dvcmQ6")  # "Password:"
             else:
                 self._start(tag, Credentials(sasl.name(self._user), answer))
+        except NotSasl as error:
+            self._say_bad(tag, Bad(str(error)))
         except Bad as bad:
             self._say_bad(tag, bad)
 

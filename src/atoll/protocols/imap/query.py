@@ -54,7 +54,7 @@ def to_query(key: SearchKey, selected: Selected) -> query.Query:
         case Not(inner):
             return query.Not(to_query(inner, selected))
         case Messages(messages, uids):
-            return query.Uids(UidSet(tuple(selected.asked(messages, uid=uids))))
+            return query.Uids(UidSet(tuple(selected.asked(messages, uid=uids, search=True))))
         case HasFlag(flag):
             return _flag(flag, selected)
         case _:

@@ -66,6 +66,11 @@ class Link(asyncio.Protocol):
         self._plus = False    # "+" lines are for the client (IDLE)
         self.transport: asyncio.Transport
 
+    def abort(self) -> None:
+        """End it, if it was ever connected."""
+        if hasattr(self, "transport"):
+            self.transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
@@ -153,12 +158,14 @@ async def connect(client: Client, directory: Directory, sid: str, user: bytes, i
             await asyncio.get_running_loop().create_unix_connection(lambda: link, str(path))
             answer = await link.ask(b"l", b"l AUTHENTICATE ATOLL " + signed.token.encode("ascii"), quiet=True)
             if not answer.startswith(b"l OK"):
-                link.transport.abort()
                 raise No("NONEXISTENT", "No such folder")  # reads like a person who is not there
             if enabled:
                 await link.ask(b"l", b"l ENABLE " + " ".join(enabled).encode("ascii"), quiet=True)
-    except (OSError, TimeoutError):
-        raise No("UNAVAILABLE", "That mailbox is not available just now") from None
+    except BaseException as error:  # a link that nobody got is nobody's to close
+        link.abort()
+        if isinstance(error, OSError | TimeoutError):
+            raise No("UNAVAILABLE", "That mailbox is not available just now") from None
+        raise
     return link
 
 

@@ -78,14 +78,16 @@ class Selected:
         recent = uid >= self.recent_low and uid in self.recent
         return flag_text(row[1], self.access.keywords(row) if row[2] else (), recent)
 
-    def asked(self, messages: SequenceSet, *, uid: bool) -> list[tuple[int, int]]:
+    def asked(self, messages: SequenceSet, *, uid: bool, search: bool = False) -> list[tuple[int, int]]:
         """The messages that a command names, as ranges of uids; "$" is resolved here [RFC 9051 §6.4.4.1].
 
         A sequence number beyond the end is Bad [RFC 9051 §9 seq-number], but "7:*" is the last message even in a folder
-        of 5: clients that ask for what is new do so. Uids that are not there do not matter.
+        of 5: clients that ask for what is new do so. A search finds nothing there. Uids that are not there do not
+        matter.
         """
         if messages.saved:
-            return list(self.saved)
+            return [(start, start + count - 1) for low, high in self.saved  # [RFC 5182 §2.1] without those that went
+                    for start, count in self.uids.within(low, high)]
         total = len(self.uids)
         if uid:
             return [(max(low, 1), high) for low, high in messages.resolve(self.uids.last_uid) if high >= 1]
@@ -95,7 +97,9 @@ class Selected:
         for low, high in merge([(min(low, total), total) if high == STAR else (low, high)
                                 for low, high in messages.ranges]):
             if high > total:
-                raise Bad("No such message")
+                if not search:
+                    raise Bad("No such message")
+                high = total
             while low <= high:  # run by run: the numbers of a run are its uids, shifted
                 run_end = self._run_end(low, high)
                 found.append((self.uids.uid(low), self.uids.uid(run_end)))

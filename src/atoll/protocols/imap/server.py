@@ -56,6 +56,7 @@ class ImapServer:
         self.ended: Callable[[str], None] = lambda sid: None
         self.held = 0
         self.turns = turns or Turns()
+        self.starts = Turns()
         self._admit = admit
         self._sessions: set[Session] = set()
         self._servers: list[asyncio.Server] = []

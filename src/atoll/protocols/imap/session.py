@@ -101,7 +101,7 @@ class Session(asyncio.Protocol):
         if self._deaf:
             return
         self._reader.feed(data)
-        if self._task is None:
+        if self._task is None and self._drained is None:
             self.touch()
             self._work()
         elif len(self._reader) > self.server.limits.read_ahead:
@@ -118,6 +118,9 @@ class Session(asyncio.Protocol):
         self._drained = None
         for link in self.links.values():
             link.transport.resume_reading()
+        if self._task is None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._next_turn()
 
     def write(self, data: bytes) -> None:
         self.transport.write(data)
@@ -150,7 +153,7 @@ class Session(asyncio.Protocol):
 
     def _work(self) -> None:
         """Take events until a command needs time."""
-        while self._task is None and not self._deaf and not self.transport.is_closing():
+        while self._task is None and self._drained is None and not self._deaf and not self.transport.is_closing():
             event = self._next()
             if event is None:
                 return
@@ -191,6 +194,7 @@ class Session(asyncio.Protocol):
         try:
             await self._answer(command)
             while not self.idle_tag and not self._deaf and not self.transport.is_closing():
+                await self.drain()
                 event = self._next()
                 if event is None:
                     break
@@ -200,17 +204,21 @@ class Session(asyncio.Protocol):
                     self._on(event)
             if not self.transport.is_closing():
                 self.transport.resume_reading()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):
             self.transport.abort()
         finally:
             self._task = None
             self.touch()
+        self._next_turn()
+
+    def _next_turn(self) -> None:
         if self._dirty:
             self.push()
-        self._work()  # what arrived between the last look and now
+        self._work()  # what arrived since the last look
 
     async def _answer(self, command: Text) -> None:
         tag = command.tag
+        await self.server.starts.take()  # short turns: what is under way needs several
         try:
             if command.bad:
                 raise Bad(command.bad)
@@ -386,10 +394,7 @@ class Session(asyncio.Protocol):
             self.write(b"".join(lines[start : start + 500]))
 
     def moved_on(self, text: str) -> Ok:
-        """After messages left by this client's own command: tell it, with the number it now stands at if it keeps one.
-
-        [RFC 7162 §3.2.7, §3.2.8]
-        """
+        """After messages left by this client's own command: tell it, and its number [RFC 7162 §3.2.7, §3.2.8]."""
         self.tell(expunges=True)
         return Ok(text, f"HIGHESTMODSEQ {self.box.cn}" if self.enabled.qresync else "")
 
@@ -493,4 +498,3 @@ class Session(asyncio.Protocol):
             # Closed later, forgotten now: who selects there again needs another one.
             self.links = {mailbox: one for mailbox, one in self.links.items() if one is not link}
             link.transport.close()
-

@@ -47,7 +47,12 @@ _REFUSALS = {
 # Transport says nothing else: its own words, made from what it parsed (docs/seams.md 6).
 _MAIL = re.compile(rb"FROM:<([^\x00-\x1f]{0,400})>(?: SMTPUTF8)?")
 _RCPT = re.compile(rb"TO:<([0-9a-f]{32})@[a-z0-9-]{1,31}> XATOLL=([A-Za-z0-9_=-]{1,4000})")
+_RETURN_PATH = re.compile(rb"\nreturn-path[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*", re.IGNORECASE)
+_WHOLE = re.compile(rb"MAIL FROM:<([ -~]{0,400})>(?: SMTPUTF8)?\r\nRCPT (TO:<[0-9a-f]{32}@[ -~]{1,4100})\r\n"
+                    rb"BDAT ([0-9]{1,9}) LAST\r\n")
+"""The command lines of a message for one recipient: sender, what stands behind RCPT, the octets of the content."""
 _FACTS = msgspec.msgpack.Decoder(LmtpFacts).decode
+_END = End()
 _log = logging.getLogger("atoll.lmtp")
 
 
@@ -119,9 +124,17 @@ class LmtpSession(asyncio.Protocol):
 
     def _work(self) -> None:
         try:
-            while len(self.tasks) < MAX_UNDER_WAY and (event := self._reader.next()) is not None:
+            while len(self.tasks) < MAX_UNDER_WAY:
+                if (whole := self._reader.whole(_WHOLE)) is not None:
+                    (sender, rcpt, _), content = whole
+                    self._whole(sender, rcpt, content)
+                    continue
+                event = self._reader.next()
+                if event is None:
+                    break
                 if isinstance(event, Line):
-                    self._line(event.text)
+                    verb, _, rest = event.text.partition(b" ")
+                    self._line(verb.upper(), rest)
                 elif isinstance(event, Piece):
                     self._pieces.append(event.data)
                 else:
@@ -165,10 +178,17 @@ class LmtpSession(asyncio.Protocol):
         if self._quitting and not self._said:
             self._transport.close()
 
-    def _line(self, text: bytes) -> None:
-        verb, _, rest = text.partition(b" ")
+    def _whole(self, sender: bytes, rcpt: bytes, content: bytes) -> None:
+        """A message of which everything has come, as nearly all have: the same as line by line."""
+        self._sender, self._targets, self._pieces = sender, [], [content]
+        self._say(replies.OK)
+        self._line(b"RCPT", rcpt)
+        self._last = True
+        self._end(_END)
+
+    def _line(self, verb: bytes, rest: bytes) -> None:
         try:
-            self._command(verb.upper(), rest)
+            self._command(verb, rest)
         except Refuse as refuse:
             self._say(refuse.reply)
         except (UnicodeDecodeError, binascii.Error, msgspec.DecodeError):
@@ -220,7 +240,7 @@ class LmtpSession(asyncio.Protocol):
 
     async def _deliver(self, sender: bytes, targets: list[tuple[MailboxId, LmtpFacts]], pieces: list[bytes]) -> bytes:
         """The replies to one transaction."""
-        data = b"".join([b"Return-Path: <", sender, b">\r\n", *pieces])  # [RFC 5321 §4.4]
+        data = _one_return_path(b"".join([b"Return-Path: <", sender, b">\r\n", *pieces]))
         content = Content(data, scan(data) if quick(data) else await self._server.scanner.scan(data))
         results = await self._server.store.deliver(
             [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
@@ -247,6 +267,14 @@ class LmtpSession(asyncio.Protocol):
             self._work()
         else:
             self._flush()
+
+
+def _one_return_path(data: bytes) -> bytes:
+    """Without those that the message brought: whoever delivers writes the only one [RFC 5321 §4.4]."""
+    end = data.find(b"\r\n\r\n") + 1  # with the CR of its last line
+    if end <= 0 or _RETURN_PATH.search(data, 0, end) is None:
+        return data
+    return _RETURN_PATH.sub(b"", data[:end]) + data[end:]
 
 
 def _folder(facts: LmtpFacts) -> str:

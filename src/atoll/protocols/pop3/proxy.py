@@ -18,11 +18,11 @@ from typing import cast
 
 from atoll.directory.client.model import ClientFacts, Refused, SignedIn
 from atoll.directory.client.signin import SignIn
+from atoll.formats import sasl
+from atoll.formats.sasl import Credentials, NotSasl
 from atoll.protocols.pop3.limits import BAD_COMMANDS, HANDSHAKE_SECONDS, LINE, SIGN_IN_SECONDS
-from atoll.protocols.pop3.wire import sasl
 from atoll.protocols.pop3.wire.answers import TERMINATOR, err, ok
 from atoll.protocols.pop3.wire.lines import Command, Reader, TooLong, parse
-from atoll.protocols.pop3.wire.sasl import Credentials, NotSasl
 from atoll.runtime.admission import Ticket
 from atoll.runtime.peers import Peer, peer_of
 from atoll.runtime.splice import splice
@@ -140,6 +140,9 @@ class PreAuth(asyncio.Protocol):
     def _end(self, last: bytes) -> None:
         self.transport.write(last)
         self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.transport.abort()  # answers are small here: who lets so many lie reads none
 
     def eof_received(self) -> bool:
         return False

@@ -28,7 +28,8 @@ from atoll.protocols.pop3.wire.answers import TERMINATOR, Stuffer, err, ok
 from atoll.protocols.pop3.wire.lines import Command, Reader, TooLong, number, parse
 from atoll.runtime.peers import Peer, peer_of
 
-CAPABILITIES = "TOP UIDL PIPELINING RESP-CODES AUTH-RESP-CODE EXPIRE_NEVER IMPLEMENTATION_Atoll"
+CAPABILITIES = "TOP UIDL PIPELINING RESP-CODES AUTH-RESP-CODE EXPIRE_NEVER IMPLEMENTATION_Atoll USER SASL_PLAIN_LOGIN"
+"""As the frontend says them over TLS [RFC 2449 §6]: nobody signs in without."""
 _LISTED = 200
 
 _log = logging.getLogger("atoll.pop3")
@@ -65,8 +66,8 @@ class Host(Protocol):
 class Session(asyncio.Protocol):
     """One connection from a frontend."""
 
-    __slots__ = ("_bad", "_more", "_paused", "_reader", "_server", "_soon", "_task", "claims", "drop", "last_active",
-                 "transport")  # fmt: skip
+    __slots__ = ("_bad", "_gone", "_more", "_paused", "_reader", "_server", "_soon", "_task", "_updating", "claims",
+                 "drop", "last_active", "transport")  # fmt: skip
 
     def __init__(self, server: Host) -> None:
         self._server = server
@@ -76,6 +77,8 @@ class Session(asyncio.Protocol):
         self._soon: asyncio.Handle | None = None
         self._task: asyncio.Task[None] | None = None
         self._bad = 0
+        self._updating = False
+        self._gone = False
         self.claims: Claims | None = None
         self.drop: Maildrop | None = None
         self.last_active = 0.0
@@ -95,6 +98,9 @@ class Session(asyncio.Protocol):
         self._more = None
         if self._soon is not None:
             self._soon.cancel()
+        self._gone = True
+        if self._updating:  # a client that says QUIT need not wait for the answer: what it deleted goes
+            return
         if self._task is not None:
             self._task.cancel()
         self._server.leave(self)
@@ -328,6 +334,7 @@ class Session(asyncio.Protocol):
             self._ok("Bye")
             self.transport.close()
         else:
+            self._updating = True
             self._start(self._update)
 
     async def _update(self) -> None:
@@ -336,6 +343,12 @@ class Session(asyncio.Protocol):
         except Exception:
             _log.exception("the maildrop could not be updated")
             done = False
+        finally:
+            self._updating = False
+            if self._gone:
+                self._server.leave(self)
+        if self._gone:
+            return
         if FAILPOINTS.active:
             FAILPOINTS.hit("pop3.reply.before")
         # [RFC 1939 §6] some of the marked messages may be gone, the others are not: the client sees them next time.

@@ -103,13 +103,12 @@ class Connection(asyncio.Protocol):
 
     def say(self, reply: Reply) -> None:
         """Answer; with the other answers of this turn."""
-        if self._pumping:
-            self._said.append(reply.wire)
-        else:
-            self.transport.write(reply.wire)
+        self.write(reply.wire)
 
     def write(self, octets: bytes) -> None:
-        """Send; with the other answers of this turn."""
+        """Send; with the other answers of this turn. Nothing stands behind the last word."""
+        if self._ended:
+            return
         if self._pumping:
             self._said.append(octets)
         else:

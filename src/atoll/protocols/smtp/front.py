@@ -47,6 +47,8 @@ class SmtpFront(Shared):
         now = self.clock.monotonic()
         for session in list(self.sessions):
             if session.deadline <= now:
+                if session.over:  # told so, and its last words are still not read
+                    session.abort()
                 session.end(replies.IDLE_TOO_LONG)
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 

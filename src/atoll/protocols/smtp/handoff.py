@@ -246,9 +246,11 @@ class Handoff:
 
     def take(self, use: Use) -> None:
         """use is called with a connection of its own (at once if one is idle), or None: transport is away."""
-        if self._idle:
-            use(self._idle.pop())
-            return
+        while self._idle:
+            hop = self._idle.pop()
+            if hop.usable:
+                use(hop)
+                return
         loop = asyncio.get_running_loop()
         self._waiting.append((loop.time() + WAIT_SECONDS, use))
         if self._timer is None:
@@ -310,13 +312,16 @@ class Handoff:
             if not ready.done():
                 ready.set_result(hop)
 
+        hop = HopConnection(self._trust, self._hello, settle, _nothing, lambda _: settle(None))
         try:
-            await asyncio.get_running_loop().create_unix_connection(
-                lambda: HopConnection(self._trust, self._hello, settle, _nothing, lambda _: settle(None)),
-                str(self._path))
+            await asyncio.get_running_loop().create_unix_connection(lambda: hop, str(self._path))
             return await asyncio.wait_for(ready, WAIT_SECONDS)
         except (OSError, TimeoutError):
+            hop.close()
             return None
+        except asyncio.CancelledError:
+            hop.close()
+            raise
 
     def _free(self, hop: HopConnection) -> None:
         if self._waiting:

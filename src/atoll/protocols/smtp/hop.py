@@ -29,7 +29,7 @@ from atoll.directory.client.model import Revocation
 from atoll.directory.client.tokens import BadToken, Claims, TokenVerifier
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.commands import RcptTo, Refuse, parse_bdat
-from atoll.formats.smtp.inside import InsideMail, inside_mail, inside_rcpt
+from atoll.formats.smtp.inside import WHOLE, InsideMail, inside_mail, inside_rcpt
 from atoll.formats.smtp.reader import AUTH_LINE, End, Line, LineTooLong, Piece, Reader
 from atoll.formats.smtp.replies import Reply
 from atoll.runtime.admission import prefix_of
@@ -45,6 +45,7 @@ MAX_HELD = 256 * 2**20
 Accept = Callable[[Envelope, bytes, Callable[[Reply], None]], None]
 _log = logging.getLogger("atoll.smtp.hop")
 _NO_FACTS = Facts()
+_END = End()
 
 
 class HopServer:
@@ -68,6 +69,7 @@ class HopServer:
         self.ended: Callable[[str], None] = lambda sid: None
         """Told the session id of each signed-in session that is over."""
         self.held = 0
+        self.draining = False
         self.connections: set[HopSession] = set()
         self.facts: dict[bytes, Facts] = {}
 
@@ -102,7 +104,12 @@ class HopServer:
             connection.end()
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing new; end each connection when what is under way there is answered."""
+        """Take nothing new; end each connection when what is under way there is answered.
+
+        A transaction that was begun is heard to its end. One that was not is left in the socket: its frontend hears
+        421 behind all other answers, and nothing of it was taken.
+        """
+        self.draining = True
         deadline = self.clock.monotonic() + seconds
         while self.connections and self.clock.monotonic() < deadline:
             for connection in list(self.connections):
@@ -165,8 +172,8 @@ class HopSession(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Is a message being delivered, or a question asked?"""
-        return self._asking or self._under_way > 0
+        """Is a message being heard or delivered, or a question asked?"""
+        return self._asking or self._under_way > 0 or self._mail is not None
 
     def end(self) -> None:
         """421 and close."""
@@ -181,9 +188,17 @@ class HopSession(asyncio.Protocol):
 
     def _work(self) -> None:
         try:
-            while not self._asking and self._under_way < MAX_UNDER_WAY and (event := self._reader.next()) is not None:
+            while not self._asking and not self._full:
+                if self.claims is None and (whole := self._reader.whole(WHOLE)) is not None:
+                    (mail, rcpt, _), content = whole
+                    self._whole(mail, rcpt, content)
+                    continue
+                event = self._reader.next()
+                if event is None:
+                    break
                 if isinstance(event, Line):
-                    self._line(event.text)
+                    verb, _, rest = event.text.partition(b" ")
+                    self._line(verb, rest)
                 elif isinstance(event, Piece):
                     self._piece(event.data)
                 else:
@@ -191,11 +206,16 @@ class HopSession(asyncio.Protocol):
         except LineTooLong:
             self._transport.abort()
             return
-        if self._under_way >= MAX_UNDER_WAY and not self._transport.is_closing():
+        if self._full and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
         if not self._asking:
             self._flush()
+
+    @property
+    def _full(self) -> bool:
+        """Is the next transaction to wait?"""
+        return self._under_way >= MAX_UNDER_WAY or (self._server.draining and self._mail is None)
 
     def _say(self, reply: Reply) -> None:
         """Answered with the others of its transaction: a frontend that pipelines waits for the last one only."""
@@ -220,8 +240,15 @@ class HopSession(asyncio.Protocol):
         if out and not self._transport.is_closing():
             self._transport.write(b"".join(out))
 
-    def _line(self, text: bytes) -> None:
-        verb, _, rest = text.partition(b" ")
+    def _whole(self, mail: bytes, rcpt: bytes, content: bytes) -> None:
+        """A message of which everything has come, as nearly all have: the same as line by line."""
+        self._line(b"MAIL", mail)
+        self._line(b"RCPT", rcpt)
+        self._last = True
+        self._piece(content)
+        self._end(_END)
+
+    def _line(self, verb: bytes, rest: bytes) -> None:
         try:
             self._command(verb, rest)
         except Refuse as refuse:

@@ -70,6 +70,11 @@ class Incoming:
             if not self._under_way:
                 self._forward()
 
+    @property
+    def hopeless(self) -> Reply | None:
+        """Why no more of it is wanted. Line ends are judged when all of them are here: answered once, at the end."""
+        return None if self._fault in (replies.BARE_CONTENT, replies.NUL_CONTENT) else self._fault
+
     def _check(self, data: bytes) -> bytes:
         """Line ends of a BDAT piece; a CR at its end waits for what follows."""
         data = self._carry + data

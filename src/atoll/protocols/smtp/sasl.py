@@ -7,38 +7,7 @@ Fails  NotSasl: 501.
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import dataclass
-
-
-class NotSasl(Exception):
-    """The line is no answer to the challenge."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the client typed."""
-
-    login: str
-    password: bytes
-    authzid: str = ""
-
-
-def _decode(text: bytes) -> bytes:
-    if text == b"=":
-        return b""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise NotSasl from None
-
-
-def _name(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise NotSasl from None
+from atoll.formats.sasl import Credentials, name, plain, unbase64
 
 
 class Exchange:
@@ -58,13 +27,10 @@ class Exchange:
 
     def answer(self, line: bytes) -> Credentials | None:
         """The client's line; None: there is another challenge."""
-        raw = _decode(line)
+        raw = unbase64(line)
         if self._mechanism == "PLAIN":
-            parts = raw.split(b"\0")
-            if len(parts) != 3 or not parts[1] or not parts[2]:
-                raise NotSasl
-            return Credentials(_name(parts[1]), parts[2], _name(parts[0]))
+            return plain(raw)
         if self._login is None:
-            self._login = _name(raw)
+            self._login = name(raw)
             return None
         return Credentials(self._login, raw)

@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Callable
 
 from atoll.base.ids import new_id, to_text
+from atoll.formats.sasl import Credentials, NotSasl
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.commands import MailFrom, RcptTo, Refuse, parse_bdat, parse_mail, parse_rcpt, split_address
 from atoll.formats.smtp.reader import AUTH_LINE, COMMAND_LINE, End, Line, Reader
@@ -23,7 +24,7 @@ from atoll.protocols.smtp.connection import Connection
 from atoll.protocols.smtp.handoff import HopConnection, facts_word, mail_line
 from atoll.protocols.smtp.incoming import Incoming
 from atoll.protocols.smtp.received import protocol_name, received
-from atoll.protocols.smtp.sasl import Credentials, Exchange, NotSasl
+from atoll.protocols.smtp.sasl import Exchange
 from atoll.protocols.smtp.shared import Shared
 from atoll.protocols.smtp.states import State, after
 from atoll.protocols.smtp.submission import open_submission
@@ -50,12 +51,10 @@ class Session(Connection):
         self.secure = secure
         self._greeting: asyncio.TimerHandle | None = None
         self._state = State.START
-        self._helo = ""
+        self._helo = self._word = self._login = ""
         self._esmtp = False
         self._facts = HopFacts()
-        self._word = ""
         self._exchange: Exchange | None = None
-        self._login = ""
         self._hop: HopConnection | None = None
         self._mail: MailFrom | None = None
         self._id = b""
@@ -246,14 +245,14 @@ class Session(Connection):
     def _auth(self, rest: str) -> None:
         mechanism, _, initial = rest.strip().partition(" ")
         if not self._kind.signs_in:
-            raise Refuse(replies.UNKNOWN)
+            raise Refuse(replies.NO_AUTH)
         if not self.secure:
             raise Refuse(replies.NEED_ENCRYPTION)
         after(self._state, b"AUTH")
         if self._login:
             raise Refuse(replies.SEQUENCE)
         if mechanism.upper() not in Exchange.MECHANISMS:
-            raise Refuse(replies.NO_MECHANISM)
+            raise Refuse(replies.NO_MECHANISM if mechanism else replies.SYNTAX)
         exchange = Exchange(mechanism.upper())
         self.reader.allow(AUTH_LINE)
         if initial:
@@ -435,6 +434,10 @@ class Session(Connection):
             if self._state is not State.READY and self._state is not State.START:
                 self._state = State.BROKEN
             self._fail(refused)
+        elif self._chunk_last is False and incoming.hopeless is not None:  # at once [RFC 3030 §2]
+            self._reset()
+            self._state = State.BROKEN
+            self._fail(incoming.hopeless)
         elif self._chunk_last is False:
             self._state = State.CHUNKS
             self.say(Reply(250, "2.0.0", f"{incoming.size} octets so far"))
@@ -477,7 +480,9 @@ class Session(Connection):
     def _quit(self, _: str) -> None:
         self.end(replies.BYE, linger=False)
 
-    def _vrfy(self, _: str) -> None:
+    def _vrfy(self, name: str) -> None:
+        if not name.strip():
+            raise Refuse(replies.SYNTAX)
         if not self._junk_over():  # the same words whoever is asked for (S024)
             self.say(replies.NOT_VERIFIED)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from atoll.directory.client.model import ClientFacts, Refused
+from atoll.formats.sasl import Credentials
 from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
 from atoll.protocols.smtp.handoff import HopConnection
-from atoll.protocols.smtp.sasl import Credentials
 from atoll.protocols.smtp.shared import Shared
 from atoll.protocols.smtp.types import HopFacts
 from atoll.runtime.admission import Ticket
@@ -36,8 +36,10 @@ async def open_submission(front: Shared, ticket: Ticket, found: Credentials,
     hop = await front.submit_hops.connect()
     if hop is None:
         return replies.AUTH_TEMPORARY
-    reply = await hop.answer(f"AUTH ATOLL {signed.token}\r\n".encode())
-    if reply.code != 235:
-        hop.close()
-        return replies.AUTH_TEMPORARY
-    return hop, signed.address
+    code = 0
+    try:
+        code = (await hop.answer(f"AUTH ATOLL {signed.token}\r\n".encode())).code
+    finally:  # whatever ends the wait
+        if code != 235:
+            hop.close()
+    return (hop, signed.address) if code == 235 else replies.AUTH_TEMPORARY

@@ -27,10 +27,11 @@ class SourceFolder:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A folder or file that is not taken, and why."""
+    """A folder or file that is not taken, and why. wanted: its mail was asked for, so that this is an error."""
 
     where: str
     reason: str
+    wanted: bool = False
 
 
 Known = Callable[[str, tuple[str, ...] | None], bool]

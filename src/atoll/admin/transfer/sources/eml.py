@@ -58,7 +58,7 @@ class EmlSource:
                     with folder.folder(name) as child:
                         self._walk(child, base / name, [*levels, name])
                 except Refused as refused:
-                    self._skipped.append(Skipped(str(base / name), str(refused)))
+                    self._skipped.append(Skipped(str(base / name), str(refused), wanted=True))
             elif name.lower().endswith(SUFFIXES):
                 path = "/".join(names.component(level) for level in levels) or self._folder
                 path = "INBOX" if path.upper() == "INBOX" else path

@@ -39,7 +39,7 @@ class MaildirSource:
         found: list[SourceFolder | Skipped] = []
         self._walk(self._root, [], found)
         if not any(isinstance(one, SourceFolder) for one in found):
-            found.append(Skipped(self.name, "no Maildir here (no cur or new)"))
+            found.append(Skipped(self.name, "no Maildir here (no cur or new)", wanted=True))
         return found
 
     def _walk(self, folder: Folder, levels: list[str], found: list[SourceFolder | Skipped]) -> None:
@@ -63,7 +63,7 @@ class MaildirSource:
                 with folder.folder(name) as child:
                     self._walk(child, [*levels, name], found)
             except Refused as refused:
-                found.append(Skipped("/".join([*levels, name]), str(refused)))
+                found.append(Skipped("/".join([*levels, name]), str(refused), wanted=True))
 
     @staticmethod
     def _path(levels: list[str]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from atoll.admin.transfer import names
-from atoll.admin.transfer.files import MAX_MESSAGE, Folder, Refused
+from atoll.admin.transfer.files import MAX_MESSAGE, Folder, Refused, Unreadable
 from atoll.admin.transfer.message import Item, Unread, checked_uidl, date_time, flags_of
 from atoll.admin.transfer.sources import Known, Skipped, SourceFolder
 from atoll.formats.mime import header_end, header_lines, parse_date
@@ -49,7 +49,7 @@ class MboxSource:
                     self._walk(folder, path, [], found)
             else:
                 with Folder.named(path.resolve().parent) as folder:
-                    self._file(folder, path.resolve(), [], found, self._folder)
+                    self._file(folder, path.resolve(), [], found, self._folder, named=True)
         return found
 
     def _walk(self, folder: Folder, base: Path, levels: list[str], found: list[SourceFolder | Skipped]) -> None:
@@ -60,22 +60,23 @@ class MboxSource:
                     with folder.folder(name) as child:
                         self._walk(child, base / name, [*levels, name.removesuffix(".sbd")], found)
                 except Refused as refused:
-                    found.append(Skipped(str(base / name), str(refused)))
+                    found.append(Skipped(str(base / name), str(refused), wanted=True))
             else:
                 self._file(folder, base / name, levels, found, "")
 
     @staticmethod
-    def _file(folder: Folder, path: Path, levels: list[str], found: list[SourceFolder | Skipped], into: str) -> None:
+    def _file(folder: Folder, path: Path, levels: list[str], found: list[SourceFolder | Skipped], into: str, *,
+              named: bool = False) -> None:
         try:
             fd, _ = folder.open(path.name)
         except Refused as refused:
-            found.append(Skipped(str(path), str(refused)))
+            found.append(Skipped(str(path), str(refused), wanted=named or isinstance(refused, Unreadable)))
             return
         with os.fdopen(fd, "rb") as file:
             start = file.read(5)
         if start != b"From ":
             if start:
-                found.append(Skipped(str(path), "not an mbox: it does not begin with a From_ line"))
+                found.append(Skipped(str(path), "not an mbox: it does not begin with a From_ line", named))
             return
         stem = path.name.removesuffix(".mbox").removesuffix(".mbx")
         own = into or "/".join(names.component(part) for part in [*levels, stem])

@@ -174,7 +174,7 @@ class PasswordSignIn:
         if ask.authzid:
             other = self._recipients.login_name(ask.authzid)
             named = self._recipients.by_name(other) if other is not None else None
-            if named is None:
+            if named is None or (ask.protocol == "submit" and named.mailbox != target.mailbox):
                 self._audit.append("auth.denied", user=user, ip=ask.facts.ip, protocol=ask.protocol, why="authzid")
                 return wire.Verdict(reason="authorization", text="This mailbox may not be opened")
             target = named

@@ -6,11 +6,11 @@ slice of rows is short, then others have their turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from atoll.mailbox import Flag, Row, UidMap, UidSet, Want
+from atoll.mailbox import Block, Flag, Row, UidMap, UidSet, Want
 from atoll.protocols.imap.bodies import Bodies
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.select import changes
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SLICES = {Want.HOT: 500, Want.MARKS: 1000, Want.META: 250, Want.LISTED: 250}
 """Rows read and printed at once: about a millisecond."""
 BODY_SLICE = 32
+_UID_LINE = b"* %d FETCH (UID %d)\r\n"
+SHORT = 50
+"""Rows after which nobody else needs to have his turn first."""
 
 
 def parse(cur: Cursor) -> Fetch:
@@ -46,18 +49,49 @@ async def run(session: Session, args: Fetch, tag: bytes, *, uid: bool) -> Ok:
     ranges = selected.asked(args.messages, uid=uid)
     if args.changed_since is not None:
         return await _changed(session, selected, plan, args, ranges)
-    missed = False
-    asked = plan.marks_seen and not selected.read_only
-    for rows in slices(selected, ranges, plan.want, SLICES.get(plan.want, BODY_SLICE)):
-        numbered = list(number(selected, rows))
-        seen = await _mark_seen(selected, numbered) if asked else {}
-        await _write(session, selected, plan, numbered, seen)
-    if not uid:
-        missed = sum(high - low + 1 for low, high in ranges) > plan.count
+    if plan.only_uids:
+        return await _uids(session, selected, ranges)
+    await _write_all(session, selected, plan, ranges)
+    missed = not uid and sum(high - low + 1 for low, high in ranges) > plan.count
     return Ok("Fetched", "EXPUNGEISSUED" if missed else "")  # [RFC 5530 §3]
 
 
-def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: int) -> Iterator[list[Row]]:
+async def _uids(session: Session, selected: Selected, ranges: list[tuple[int, int]]) -> Ok:
+    """Uids are told of all messages that the session knows, also of those that others have expunged meanwhile.
+
+    The client learns of that by the EXPUNGE, and may use the numbers until then [RFC 2180 §4.1.2].
+    """
+    size, filled = SLICES[Want.MARKS], list[int]()
+    for low, high in ranges:
+        for first, count in selected.uids.within(low, high):
+            number = selected.uids.seq(first)
+            for done in range(0, count, size):
+                some = min(size, count - done)
+                pairs = [0] * (2 * some)
+                pairs[::2] = range(number + done, number + done + some)
+                pairs[1::2] = range(first + done, first + done + some)
+                filled += pairs
+                if len(filled) >= 2 * size:
+                    session.write(_UID_LINE * (len(filled) // 2) % tuple(filled))
+                    filled.clear()
+                    await session.breathe()
+    session.write(_UID_LINE * (len(filled) // 2) % tuple(filled))
+    return Ok("Fetched")
+
+
+async def _write_all(session: Session, selected: Selected, plan: Plan, ranges: list[tuple[int, int]]) -> None:
+    asked = plan.marks_seen and not selected.read_only
+    for rows in slices(selected, ranges, plan.want, SLICES.get(plan.want, BODY_SLICE)):
+        if isinstance(rows, Block) and (text := plan.whole(rows, selected.uids)):
+            session.write(text)
+            await session.breathe()
+            continue
+        numbered = list(number(selected, rows))
+        seen = await _mark_seen(selected, numbered) if asked else {}
+        await _write(session, selected, plan, numbered, seen)
+
+
+def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: int) -> Iterator[Sequence[Row]]:
     """Rows of the ranges, at most `size` at once. Many small ranges are read together."""
     access, folder = selected.access, selected.folder
     last = selected.uids.last_uid
@@ -74,10 +108,10 @@ def slices(selected: Selected, ranges: list[tuple[int, int]], want: Want, size: 
             yield rows
             if len(rows) < size and want != Want.LISTED and not want & Want.BODY:
                 break
-            low = rows[-1][0] + 1
+            low = (rows.last if isinstance(rows, Block) else rows[-1][0]) + 1
 
 
-def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iterator[list[Row]]:
+def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iterator[Sequence[Row]]:
     while uids:
         rows = selected.access.rows_of(selected.folder, uids, want, size)
         if not rows:
@@ -87,7 +121,7 @@ def _set_slices(selected: Selected, uids: UidSet, want: Want, size: int) -> Iter
         uids = UidSet(tuple((max(low, last + 1), high) for low, high in uids.ranges if high > last))
 
 
-def number(selected: Selected, rows: list[Row]) -> Iterator[tuple[int, Row]]:
+def number(selected: Selected, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
     """(position, row) of the rows that this session knows."""
     uids = selected.uids
     if rows:
@@ -97,7 +131,7 @@ def number(selected: Selected, rows: list[Row]) -> Iterator[tuple[int, Row]]:
     return _numbered(uids, rows)
 
 
-def _numbered(uids: UidMap, rows: list[Row]) -> Iterator[tuple[int, Row]]:
+def _numbered(uids: UidMap, rows: Sequence[Row]) -> Iterator[tuple[int, Row]]:
     position = uid = 0
     for row in rows:
         position = position + 1 if row[0] == uid + 1 and position else uids.seq(row[0])
@@ -124,6 +158,9 @@ async def _write(session: Session, selected: Selected, plan: Plan, numbered: lis
         plan.ready(selected.folder, numbered[0][1][0], numbered[-1][1][0])
     if not plan.bodies:
         session.write(plan.lines(numbered))
+        if len(numbered) < SHORT:  # no time was used up
+            await session.drain()
+            return
     else:
         bodies = Bodies(session, selected, plan)
         for position, row in numbered:
@@ -147,8 +184,7 @@ async def _changed(session: Session, selected: Selected, plan: Plan, args: Fetch
             await _write(session, selected, plan, [(seq, row) for row, seq in changed[start : start + size]], {})
         return Ok("Fetched")
     wanted = list(ranges_of([row[0] for row, _ in changed]))
-    for rows in slices(selected, wanted, plan.want, SLICES.get(plan.want, BODY_SLICE)):
-        await _write(session, selected, plan, list(number(selected, rows)), {})
+    await _write_all(session, selected, plan, wanted)
     return Ok("Fetched")
 
 

@@ -3,23 +3,24 @@
 Folders of recoverable items are hidden: they are listed for a pattern that begins with "Recoverable Items", or always
 when the configuration says so.
 Other people's folders are listed for a pattern that begins with "Other Users": of the person whom it names, or of all
-who share something; those that the client is subscribed to for every pattern that they match. Other processes are asked
-to answer for theirs, each of them once.
+who share something; for "*" as well, since most clients ask for nothing else ("complete hierarchy", [RFC 2342 §1]),
+unless more people share than a client would want to see unasked; those that the client is subscribed to for every
+pattern that they match. Other processes are asked to answer for theirs, each of them once.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from atoll.base.ids import UserId
-from atoll.mailbox import Folder, StoreError
+from atoll.mailbox import Folder, Right, StoreError
 from atoll.protocols.imap import names
 from atoll.protocols.imap.command import Ok
 from atoll.protocols.imap.commands.status import line as status_line
-from atoll.protocols.imap.commands.status import parse_items
+from atoll.protocols.imap.commands.status import parse_items, reclaimable
 from atoll.protocols.imap.errors import Bad, No
 from atoll.protocols.imap.remote import Elsewhere
 from atoll.protocols.imap.types import ListCommand
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 HIDDEN = "Recoverable Items"
 MAX_PATTERNS = 100
+MAX_UNASKED = 100
+"""People whose folders are listed for "*". Of more, those that the client is subscribed to or asks for by name."""
 SELECTS = frozenset({"SUBSCRIBED", "REMOTE", "RECURSIVEMATCH", "SPECIAL-USE"})
 RETURNS = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE"})
 
@@ -117,17 +120,19 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
         session.use_condstore()
     patterns = [Pattern(args.reference + pattern) for pattern in args.patterns]
     found = await _candidates(session, patterns, subscribed="SUBSCRIBED" in args.select)
-    above = _subscribed_above(found) if "RECURSIVEMATCH" in args.select else frozenset()
+    recursive = "RECURSIVEMATCH" in args.select
+    above = _subscribed_above(found) if recursive else frozenset()
+    # [RFC 5258 §3.5] A name that is listed for what is below it only: not if all of that is listed anyway.
+    needed = _subscribed_above(found, besides=patterns) if recursive else frozenset()
     out: list[bytes] = [] if args.select else list(_levels(session, patterns, found))
     for name, folder in found.folders:
         if not any(pattern.matches(name) for pattern in patterns):
             continue
-        child_info = name in above
-        if not (_selected(args, folder) or child_info):
+        if not (_selected(args, folder) or name in needed):
             continue
-        out.append(_line(session, args, name, folder, child_info=child_info))
-        if args.status and _selected(args, folder):
-            out.append(status_line(session, name, folder, args.status))
+        out.append(_line(session, args, name, folder, child_info=name in above))
+        if args.status and _selected(args, folder) and folder.rights & Right.READ:
+            out.append(await _status(session, name, folder, args.status))
         if len(out) >= 400:
             session.write(b"".join(out))
             out.clear()
@@ -137,7 +142,7 @@ async def run(session: Session, args: ListCommand, tag: bytes) -> Ok:
                 for name in found.lost if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.4]
         out += [b'* LIST (\\NonExistent) "/" %b ("CHILDINFO" ("SUBSCRIBED"))\r\n'
                 % response.mailbox(name, utf8=session.enabled.rev2)
-                for name in sorted(above - dict(found.folders).keys() - {names.OTHER_USERS})
+                for name in sorted(needed - dict(found.folders).keys() - {names.OTHER_USERS})
                 if any(pattern.matches(name) for pattern in patterns)]  # [RFC 5258 §3.5]
     if out:
         session.write(b"".join(out))
@@ -184,7 +189,9 @@ async def _candidates(session: Session, patterns: list[Pattern], *, subscribed: 
         found.lost += session.mine.subscribed_names()
     asked: set[str] = set()
     people = await _people(session, patterns, subscribed=subscribed)
-    found.others = any(people.values())
+    found.others = any(people.values()) or (not session.is_delegate and any(
+        pattern.ends_in_percent and pattern.matches(names.OTHER_USERS) for pattern in patterns)
+        and bool(await _sharing(session)))
     for address, everybody in people.items():
         try:
             access = await names.other_user(session, address)
@@ -207,14 +214,17 @@ async def _people(session: Session, patterns: list[Pattern], *, subscribed: bool
     """Addresses that the patterns name; of all who share something (True) when a wildcard stands in its place."""
     people: dict[str, bool] = {}
     for pattern in patterns:
-        reaches = subscribed and pattern.has_wildcard and names.OTHER_USERS.startswith(pattern.literal)
+        reaches = (pattern.is_deep or (subscribed and pattern.has_wildcard)) and names.OTHER_USERS.startswith(
+            pattern.literal)
         if not reaches and not f"{pattern.literal}/".startswith(f"{names.OTHER_USERS}/"):
             continue
         address, slash, _ = pattern.literal.removeprefix(names.OTHER_USERS).removeprefix("/").partition("/")
         if address and not reaches and (slash or not pattern.has_wildcard):
             people.setdefault(address, False)
         elif pattern.has_wildcard:
-            people.update(dict.fromkeys(await _sharing(session), True))
+            sharing = await _sharing(session)
+            if len(sharing) <= MAX_UNASKED or subscribed or pattern.literal.startswith(names.OTHER_USERS):
+                people.update(dict.fromkeys(sharing, True))
     return people
 
 
@@ -248,6 +258,14 @@ def _levels(session: Session, patterns: list[Pattern], found: _Found) -> Iterato
                    + response.mailbox(name, utf8=session.enabled.rev2) + b"\r\n")
 
 
+async def _status(session: Session, name: str, folder: Folder, items: tuple[str, ...]) -> bytes:
+    space = 0
+    if "DELETED-STORAGE" in items:
+        access, _ = await names.open_folder(session, name)
+        space = await reclaimable(access, folder)
+    return status_line(session, name, folder, items, space)
+
+
 def _selected(args: ListCommand, folder: Folder) -> bool:
     if "SUBSCRIBED" in args.select and not folder.subscribed:
         return False
@@ -262,9 +280,11 @@ def _parents(name: str) -> Iterator[str]:
         at = name.rfind(names.DELIMITER)
 
 
-def _subscribed_above(found: _Found) -> frozenset[str]:
+def _subscribed_above(found: _Found, besides: Sequence[Pattern] = ()) -> frozenset[str]:
+    """Names above a subscribed one; besides: above one that matches none of these."""
     names = [*(name for name, folder in found.folders if folder.subscribed), *found.lost]
-    return frozenset(parent for name in names for parent in _parents(name))
+    return frozenset(parent for name in names if not any(pattern.matches(name) for pattern in besides)
+                     for parent in _parents(name))
 
 
 def _line(session: Session, args: ListCommand, name: str, folder: Folder, *, child_info: bool) -> bytes:

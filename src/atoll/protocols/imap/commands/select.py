@@ -138,7 +138,7 @@ async def _resync(session: Session, selected: Selected, args: Qresync) -> None:
     asked: Ranges | None = None
     if args.known_uids is not None:
         asked = args.known_uids.resolve(max(folder.uidnext - 1, 1))
-    vanished, changed = changes(access, folder, uids, args.modseq, asked)
+    vanished, changed = changes(access, folder, uids, args.modseq, asked, beyond=True)
     if args.seq_match is not None:
         low = _first_difference(uids, args.seq_match[0].ranges, args.seq_match[1].ranges)
         vanished = [uid for uid in vanished if uid >= low]
@@ -150,15 +150,18 @@ async def _resync(session: Session, selected: Selected, args: Qresync) -> None:
         await session.breathe()
 
 
-def changes(access: Access, folder: Folder, uids: UidMap, modseq: int, asked: Ranges | None,
+def changes(access: Access, folder: Folder, uids: UidMap, modseq: int, asked: Ranges | None, *, beyond: bool = False,
             ) -> tuple[list[int], list[tuple[Row, int]]]:
-    """(vanished uids, changed rows with their positions) since modseq, among the asked uids (None: all)."""
+    """(vanished uids, changed rows with their positions) since modseq, among the asked uids (None: all).
+
+    beyond: rows that were not asked for, too, when nobody knows what changed since: the client may have seen them go.
+    """
     last = folder.uidnext - 1
     pairs = ((1, last),) if asked is None else tuple((low, min(high, last)) for low, high in asked if low <= last)
     known = UidMap((low, high - low + 1) for low, high in pairs)
     found = access.changes(folder, modseq, known)
     return sorted(found.vanished), [(row, seq) for row in found.changed
-                                    if (seq := uids.seq(row[0])) and (found.whole or known.seq(row[0]))]
+                                    if (seq := uids.seq(row[0])) and ((beyond and found.whole) or known.seq(row[0]))]
 
 
 def _first_difference(uids: UidMap, seqs: Ranges, known: Ranges) -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from atoll.mailbox import UidSet
 from atoll.mailbox.model import SortRow
 from atoll.protocols.imap.command import Ok
-from atoll.protocols.imap.commands.search import extended_line, find, save
+from atoll.protocols.imap.commands.search import extended_line, find, highest, save
+from atoll.protocols.imap.query import has_modseq
 from atoll.protocols.imap.types import Sort
 from atoll.protocols.imap.wire.cursor import Cursor
 from atoll.protocols.imap.wire.search import parse_sort
@@ -67,10 +68,14 @@ async def run(session: Session, args: Sort, tag: bytes, *, uid: bool) -> Ok:
     if "SAVE" in returns:
         save(selected, returns, sorted(uids))
     numbers = uids if uid else [selected.uids.seq(one) for one in uids]
+    modseq = await highest(session, selected, uids, returns) if has_modseq(args.search.key) else 0
     if not args.search.extended:
-        session.write(b" ".join([b"* SORT", *(b"%d" % number for number in numbers)]) + b"\r\n")
+        words = [b"* SORT", *(b"%d" % number for number in numbers)]
+        if modseq:
+            words.append(b"(MODSEQ %d)" % modseq)  # [RFC 7162 §3.1.6]
+        session.write(b" ".join(words) + b"\r\n")
     elif returns != {"SAVE"}:
-        session.write(extended_line(tag, returns, numbers, 0, uid=uid))
+        session.write(extended_line(tag, returns, numbers, modseq, uid=uid))
     return Ok("Sorted")
 
 

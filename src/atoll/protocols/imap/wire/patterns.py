@@ -1,7 +1,7 @@
 """protocols.imap.wire.patterns -- the wildcards of LIST.
 
 In     a pattern: "*" is anything, "%" anything but "/". Out  does a name match?
-Spec   [RFC 9051 §6.3.9]. INBOX in any case was made INBOX when the pattern was read.
+Spec   [RFC 9051 §6.3.9]. INBOX in any case was made INBOX when the pattern was read; "inb*" means it as well [§5.1].
 Fails  never; the time is bounded by pattern length x name length, whatever the wildcards.
 """
 
@@ -14,23 +14,30 @@ _LITERAL = re.compile(r"[^*%]*")
 
 
 class Pattern:
-    """One pattern. literal: what stands before the first wildcard."""
+    """One pattern. literal: what stands before the first wildcard. is_deep: it reaches through every level."""
 
-    __slots__ = ("_text", "ends_in_percent", "has_percent", "has_wildcard", "literal")
+    __slots__ = ("_inbox", "_text", "ends_in_percent", "has_percent", "has_wildcard", "is_deep", "literal")
 
     def __init__(self, text: str) -> None:
         self._text = re.sub("%+", "%", _MANY.sub("*", text))
         found = _LITERAL.match(self._text)
         self.literal = found.group() if found else ""
         self.has_percent = "%" in self._text
+        self.is_deep = "*" in self._text
         self.ends_in_percent = self._text.endswith("%")
         self.has_wildcard = len(self.literal) < len(self._text)
+        head = self.literal[:5]
+        self._inbox: Pattern | None = None
+        if self.has_wildcard and head != head.upper() and "INBOX".startswith(head.upper()):
+            self._inbox = Pattern(head.upper() + self._text[len(head) :])
 
     def matches(self, name: str) -> bool:
         """Does the pattern match the whole name?"""
         text = self._text
         if text == "*":
             return True
+        if self._inbox is not None and (name == "INBOX" or name.startswith("INBOX/")):
+            return self._inbox.matches(name)
         if not name.startswith(self.literal):
             return False
         if len(self.literal) == len(text):

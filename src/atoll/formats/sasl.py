@@ -1,6 +1,7 @@
-"""protocols.pop3.wire.sasl -- the client's words of AUTH PLAIN, AUTH LOGIN and USER.
+"""SASL PLAIN and LOGIN as IMAP, POP3 and SMTP carry them: a client's line to names and passwords, pure.
 
-In     base64 of the wire. Out  names and passwords. Spec  [RFC 5034], [RFC 4616]; LOGIN is a de-facto mechanism.
+In     base64 lines. Out  Credentials.
+Spec   [RFC 4616] PLAIN; [RFC 4954 §4, RFC 5034 §4] "=" alone is an empty line; LOGIN is a de-facto mechanism.
 Fails  NotSasl. Not  who that is (the directory).
 """
 
@@ -25,7 +26,7 @@ class Credentials:
 
 
 def unbase64(line: bytes) -> bytes:
-    """The octets of a SASL line; "=" alone is an empty one [RFC 5034 §4]."""
+    """The octets of a line."""
     if line == b"=":
         return b""
     try:
@@ -35,11 +36,14 @@ def unbase64(line: bytes) -> bytes:
 
 
 def plain(response: bytes) -> Credentials:
-    """authzid NUL authcid NUL password"""
+    """[authzid] NUL authcid NUL password"""
     parts = response.split(b"\0")
-    if len(parts) != 3 or not parts[1]:
+    if len(parts) != 3 or not parts[1] or not parts[2]:
         raise NotSasl("Not a PLAIN response")
-    return Credentials(name(parts[1]), parts[2], name(parts[0]))
+    authzid = name(parts[0])
+    if parts[0] and not authzid:  # to act as somebody who cannot be is not to act as oneself
+        raise NotSasl("Not a PLAIN response")
+    return Credentials(name(parts[1]), parts[2], authzid)
 
 
 def name(raw: bytes) -> str:

@@ -181,6 +181,6 @@ async def test_reports_of_a_removal_are_not_removed_with_it(office):
     assert (await client.mail(b"Subject: stuck\r\n\r\n", BOB, sender=ALICE)).startswith(b"250 ")
     (job,) = office.queue.waiting()
     await office.queue.settle(job.envelope.id, [], [Waiting(job.address, "unresolved", job.last, job.tries)])
-    op = TransportOp(Context(), office.queue, office.pipeline, office.submit, office.folder)
+    op = TransportOp(Context(), office.queue, office.lanes, office.pipeline, office.submit, office.folder)
     assert (await op._remove(None, ops.QueueAct(queue="unresolved", notify=True))).count == 1
     assert [(one.address, one.queue) for one in office.queue.waiting()] == [(ALICE, "unresolved")]

@@ -322,7 +322,7 @@ async def test_those_beside_a_message_that_ends_its_mailbox_process_are_delivere
     assert len(await office.held("bob")) == 19
     await office.queue.hurry()
     monkeypatch.setattr(lmtp, "scan", real)
-    office.pipeline.queued.set()
+    office.lanes.hurry()
     await office.wait_empty()
     assert len(await office.held("bob")) == 21
     assert shown[-1] == 0

@@ -356,19 +356,17 @@ class Session(Connection):
             self._add(rcpt, known.backend)
             return
         local = await sign_in.is_local_domain(split_address(rcpt.recipient)[1])
-        if not local and self._login and self._front.sends:
-            self._add(rcpt, ELSEWHERE)
-            return
         reply = replies.NO_MAILBOX if local else replies.NO_RELAY
-        if self._login:  # a person with a long, old list is no harvester
+        if self._login and self._front.sends and not local:
+            self._add(rcpt, ELSEWHERE)
+        elif self._login:  # a person with a long, old list is no harvester
             self.say(reply)
-            return
-        self._unknown += 1
-        if self._unknown > self._limits.unknown_recipients:
-            _log.warning("smtp.directory_harvest", extra={"f": {"ip": self._ticket.ip, "unknown": self._unknown}})
+        elif self._unknown >= self._limits.unknown_recipients:
+            _log.warning("smtp.directory_harvest", extra={"f": {"ip": self._ticket.ip, "unknown": self._unknown + 1}})
             await asyncio.sleep(self._limits.tarpit_seconds)
             self.end(replies.TOO_FAST)
         else:
+            self._unknown += 1
             self._fail(reply)
 
     # -- the content

@@ -241,7 +241,7 @@ async def test_other_domains_are_refused_with_the_reason(office):
     for client, sender in ((await office.connect(), "a@out.example"), (await office.signed_in(), ALICE)):
         await client.say(f"MAIL FROM:<{sender}>".encode())
         said = await client.say(b"RCPT TO:<someone@elsewhere.example>")
-        assert said == b"550 5.7.1 This server does not send to other domains yet: local recipients only\r\n"
+        assert said == b"550 5.7.1 This server does not send to other domains: local recipients only\r\n"
 
 
 @pytest.mark.parametrize("name", ["postmaster", "Postmaster", "postmaster@example.test", "POSTMASTER@EXAMPLE.TEST"])

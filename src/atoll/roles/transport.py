@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atoll.base.config import Config
 from atoll.delivery.into_mailbox import IntoMailbox
@@ -38,6 +39,10 @@ from atoll.transport.rates import HOUR, MINUTE, Rate
 from atoll.transport.send.sender import Sender, Smarthost
 from atoll.transport.tracking import Tracking
 
+if TYPE_CHECKING:  # loaded by islands that send: cryptography alone is 10 MB
+    from atoll.edge.arrival import Arrival
+    from atoll.edge.signer import Signed
+
 DRAIN_SECONDS = 10.0
 """How long messages under way are waited for, at least, when the role stops."""
 log = logging.getLogger(__name__)
@@ -47,7 +52,8 @@ async def main(ctx: RoleContext) -> None:
     """Open the queue, serve, finish what is in flight."""
     paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sender = _sender(ctx)  # reads what it needs before the file system closes
+    egress = _egress(ctx)
+    sender = _sender(ctx, egress)  # reads what it needs before the file system closes
     # Before the first thread: a thread keeps what it could open.
     ctx.restrict(read=[], write=[folder], connect_tcp=sender is not None)
     directory = RpcClient(paths.backend)
@@ -78,7 +84,8 @@ async def main(ctx: RoleContext) -> None:
     mailboxes = IntoMailbox(paths.lmtp, is_mailbox)
     pressure = Pressure(folder, lambda state, detail: ctx.health("disk", state, detail))
     pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
-                        host=ctx.config.island.host, sender=sender)
+                        host=ctx.config.island.host, sender=_signed(ctx, sender, egress, backend),
+                        check=_checks(ctx, egress))
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
     lanes = Lanes(pipeline, queue, tracking, ctx.clock, poison)
@@ -104,17 +111,51 @@ async def main(ctx: RoleContext) -> None:
     await directory.close()
 
 
-def _sender(ctx: RoleContext) -> Sender | None:
+def _egress(ctx: RoleContext) -> Egress | None:
+    """The door outwards, unless the island keeps to itself: then no name server is asked."""
+    sending = ctx.config.sending
+    return None if sending.mode == "off" else Egress(servers=sending.name_servers, allowed=sending.allowed_networks)
+
+
+def _checks(ctx: RoleContext, egress: Egress | None) -> Arrival | None:
+    """What strangers' mail is checked by."""
+    checks = ctx.config.checks
+    if egress is None or checks.mode == "off":
+        return None
+    from atoll.edge.arrival import Arrival
+
+    return Arrival(egress, ctx.clock, host=ctx.config.island.host, trusted=checks.networks,
+                   sealers=checks.trusted_sealers, enforce=checks.mode == "enforce")
+
+
+def _signed(ctx: RoleContext, sender: Sender | None, egress: Egress | None, backend: Backend) -> Signed | None:
+    """The way to other servers, with signatures of ours."""
+    if sender is None or egress is None:
+        return None
+    from atoll.edge.signer import Signed, Signer
+
+    wrong: dict[str, str] = {}
+
+    def tell(domain: str, what: str) -> None:
+        if what == wrong.get(domain, ""):
+            return
+        wrong[domain] = what
+        problems = [text for text in wrong.values() if text]
+        ctx.health("dkim", "warn" if problems else "ok", "; ".join(problems[:3]))
+
+    return Signed(sender, Signer(backend, egress, ctx.clock, tell))
+
+
+def _sender(ctx: RoleContext, egress: Egress | None) -> Sender | None:
     """The way to other servers, if there is to be one; what it is made of is for the whole life of the process."""
     sending = ctx.config.sending
-    if sending.mode == "off":
+    if egress is None:
         return None
     smart = None
     if sending.mode == "smarthost":
         host, _, port = sending.smarthost.partition(":")
         password = Path(sending.smarthost_password_file).read_text("utf-8").strip() if sending.smarthost_user else ""
         smart = Smarthost(host, int(port or 587), sending.smarthost_user, password)
-    egress = Egress(servers=sending.name_servers, allowed=sending.allowed_networks)
     return Sender(egress, ctx.clock, helo=ctx.config.island.host, smarthost=smart, port=sending.port)
 
 

@@ -15,7 +15,7 @@ import ipaddress
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dns.nameserver import Nameserver
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 30.0
 LOOKUP_SECONDS = 20.0
+QUESTION_SECONDS = 6.0
+"""For a question that a message waits for."""
 MAX_CACHED = 10_000
 """Answers of name servers that are kept, each as long as it says."""
 MAX_EXCHANGES = 10
@@ -95,6 +97,40 @@ class Egress:
             if isinstance(error, (dns.exception.SyntaxError, ValueError)):
                 raise Never("5.1.2", f"{name} is no domain name") from None
             raise Away(f"The name servers of {name} do not answer") from None
+
+    async def _records(self, name: str, kind: str) -> Iterable[Any]:
+        """The records of any name, even one that is no host's; none where there is no such name. Away."""
+        import dns.exception
+        import dns.name
+        import dns.resolver
+
+        try:
+            # Label by label: a backslash in a stranger's name means nothing.
+            asked = dns.name.Name([*(label.encode() for label in name.removesuffix(".").split(".")), b""])
+        except (dns.exception.DNSException, UnicodeEncodeError):
+            return ()
+        try:
+            answer = await self._resolver.resolve(asked, kind, raise_on_no_answer=False, lifetime=QUESTION_SECONDS)
+        except dns.resolver.NXDOMAIN:
+            return ()
+        except (dns.exception.DNSException, OSError):
+            raise Away(f"The name servers of {name[:100]} do not answer") from None
+        return answer.rrset or ()
+
+    async def text(self, name: str) -> list[bytes]:
+        """TXT records, the strings of each joined. Away."""
+        return [b"".join(record.strings) for record in await self._records(name, "TXT")]
+
+    async def addresses(self, name: str, kind: str) -> list[str]:
+        """A or AAAA records, whether we would connect there or not. Away."""
+        return [record.address for record in await self._records(name, kind)]
+
+    async def hosts(self, name: str, kind: str) -> list[str]:
+        """Names that MX or PTR records give, in their order of preference. Away."""
+        found = list(await self._records(name, kind))
+        if kind == "MX":
+            return [str(record.exchange).rstrip(".") for record in sorted(found, key=lambda one: one.preference)]
+        return [str(record.target).rstrip(".") for record in found]
 
     async def exchanges(self, domain: str) -> list[str]:
         """The hosts that take mail for a domain, best first; of equal ones a random order [RFC 5321 §5.1]."""

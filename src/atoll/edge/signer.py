@@ -1,0 +1,176 @@
+"""edge.signer -- what leaves is signed: which domain answers for it, with which of its keys.
+
+In     messages on their way to other servers; keys of the directory; Names.
+Out    the message with a DKIM-Signature for each kind of key; unsigned if nobody of us answers for it.
+Spec   [RFC 6376 §3.1, §5]. A key is used once the DNS shows it, of each kind the newest: an administrator makes a new
+       one, publishes it, and it takes over by itself. While the DNS does not answer, what was known last goes on.
+       A message is signed as its author's domain only if the sender may write in the author's name.
+Fails  never: a message that cannot be signed leaves as it is; `tell` hears why.
+Not    how (sealing.py), when and whereto (transport.send).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from atoll.base.clock import Clock
+from atoll.directory.client.model import SigningKey
+from atoll.edge import canon, sealing
+from atoll.edge.message import Message
+from atoll.edge.names import Names, domain
+from atoll.formats.dkim import keys
+from atoll.runtime.egress import Away
+from atoll.runtime.rpc import RpcError
+from atoll.transport.envelope import Envelope, Recipient
+from atoll.transport.pipeline import Outcomes, Send
+
+SHOWN_SECONDS, HIDDEN_SECONDS = 3600.0, 60.0
+"""How long what the DNS said of a key is believed: that it is there, that it is not."""
+MAX_KNOWN = 10_000
+MAX_SIGNED = 256
+"""Messages whose signatures are kept for their next recipients."""
+_log = logging.getLogger("atoll.edge.signer")
+
+
+class Rights(Protocol):
+    """directory.client.backend.Backend, as far as signing needs it."""
+
+    async def signing_keys(self, domain: str) -> Sequence[SigningKey]:
+        """Of a domain of ours, newest first."""
+
+    async def may_send_as(self, user: bytes, address: str) -> bool:
+        """May this person write in the name of this address?"""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A key as we have it. until: when the DNS is asked again."""
+
+    key: keys.PrivateKey
+    public: bytes
+    shown: bool = False
+    until: float = 0.0
+
+
+class Signer:
+    """One per transport process. tell: called with a domain and what is wrong with its keys, "" when nothing is."""
+
+    def __init__(self, rights: Rights, names: Names, clock: Clock, tell: Callable[[str, str], None]) -> None:
+        self._rights = rights
+        self._names = names
+        self._clock = clock
+        self._tell = tell
+        self._known: dict[tuple[str, str, bytes], _Known] = {}
+        self._signed: dict[tuple[bytes, tuple[str, ...]], bytes] = {}
+
+    async def signed(self, envelope: Envelope, content: bytes) -> bytes:
+        """The message as it leaves."""
+        try:
+            return await self._fields(envelope, content) + content
+        except Exception:  # mail does not wait for a signature
+            _log.exception("a message leaves unsigned")
+            return content
+
+    async def _fields(self, envelope: Envelope, content: bytes) -> bytes:
+        message = Message(content)
+        if message.too_long:
+            return b""
+        usable: list[tuple[SigningKey, keys.PrivateKey]] = []
+        for name in await self._names_for(envelope, message):
+            usable = await self._usable(name)
+            if usable:
+                break
+        if not usable:
+            return b""
+        place = (envelope.id, tuple(f"{one.selector}.{one.domain}" for one, _ in usable))
+        if place not in self._signed:
+            body, _ = await canon.BodyDigest(message).get(relaxed=True)
+            now = self._clock.now_ms() // 1000
+            if len(self._signed) >= MAX_SIGNED:
+                del self._signed[next(iter(self._signed))]
+            self._signed[place] = b"".join([
+                sealing.seal(message, body, key, domain=one.domain, selector=one.selector, now=now)
+                for one, key in usable])
+        return self._signed[place]
+
+    async def _names_for(self, envelope: Envelope, message: Message) -> list[str]:
+        """The domains that may answer for a message, best first: the author's and those above it, the sender's."""
+        author = message.author()
+        sender = domain(envelope.sender.rpartition("@")[2]) or ""
+        found = []
+        if author.domain and (envelope.own or author.domain == sender or
+                              (envelope.user and await self._rights.may_send_as(envelope.user, author.address))):
+            found.append(author.domain)
+            if envelope.own:  # reports are from our host, which need not be a domain of its own
+                labels = author.domain.split(".")
+                found += [".".join(labels[at:]) for at in range(1, len(labels) - 1)]
+        if sender and sender not in found:
+            found.append(sender)
+        return found
+
+    async def _usable(self, name: str) -> list[tuple[SigningKey, keys.PrivateKey]]:
+        """Of each kind the newest key that the DNS shows, RSA first."""
+        try:
+            offered = await self._rights.signing_keys(name)
+        except RpcError:
+            return []
+        chosen: dict[str, tuple[SigningKey, keys.PrivateKey]] = {}
+        for one in offered:
+            known = await self._look(one)
+            if known is not None and known.shown:
+                chosen.setdefault(keys.kind_of(known.key), (one, known.key))
+        if offered:
+            self._tell(name, "" if chosen else f"the DNS shows none of the DKIM keys of {name}: its mail leaves "
+                                               f"unsigned; see `atoll dkim show {name}`")
+        return [chosen[kind] for kind in ("rsa", "ed25519") if kind in chosen]
+
+    async def _look(self, one: SigningKey) -> _Known | None:
+        place = (one.domain, one.selector, one.private)
+        known = self._known.get(place)
+        if known is None:
+            try:
+                key = keys.private_key(one.private)
+            except keys.BadKey as error:
+                self._tell(one.domain, f"{one.selector}: {error}")
+                return None
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            known = self._known[place] = _Known(key, keys.octets_of(key.public_key()))
+        now = self._clock.monotonic()
+        if known.until <= now:
+            try:
+                known.shown = await self._is_shown(one, known.public)
+            except Away:
+                known.until = now + HIDDEN_SECONDS
+            else:
+                known.until = now + (SHOWN_SECONDS if known.shown else HIDDEN_SECONDS)
+        return known
+
+    async def _is_shown(self, one: SigningKey, public: bytes) -> bool:
+        for record in await self._names.text(f"{one.selector}._domainkey.{one.domain}"):
+            try:
+                if keys.octets_of(keys.public_key(record).key) == public:
+                    return True
+            except keys.BadKey:
+                continue
+        return False
+
+
+class Signed:
+    """transport.pipeline.Send, with signatures."""
+
+    def __init__(self, send: Send, signer: Signer) -> None:
+        self._send = send
+        self._signer = signer
+
+    def hop_of(self, domain: str) -> str:
+        """The next hop of mail for a domain."""
+        return self._send.hop_of(domain)
+
+    async def send(self, name: str, envelope: Envelope, recipients: Sequence[Recipient],
+                   content: bytes) -> Outcomes:
+        """A reply for each address. NotReached."""
+        return await self._send.send(name, envelope, recipients, await self._signer.signed(envelope, content))

@@ -59,7 +59,7 @@ def field(host: str, spf_result: spf.Result, signatures: Sequence[dkim.Checked],
 
 def _one(method: str, result: str, reason: str, *properties: tuple[str, str]) -> str:
     text = f"{method}={result}"
-    if reason:
+    if reason and result != "pass":
         text += f" reason={_value(reason, quoted=True)}"
     return text + "".join(f"\r\n\t  {name}={_value(value)}" for name, value in properties if value)
 

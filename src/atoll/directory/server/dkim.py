@@ -98,10 +98,11 @@ def _make(kinds: Sequence[str]) -> list[tuple[str, str, bytes]]:
 
 
 def _selector(kind: str, now: int, taken: set[str]) -> str:
-    first: str = f"{kind[0]}{datetime.fromtimestamp(now / 1000, UTC):%Y%m%d}"
-    for last in ["", *ascii_lowercase]:
-        if first + last not in taken:
-            return first + last
+    first = f"{kind[0]}{datetime.fromtimestamp(now / 1000, UTC):%Y%m%d}"
+    for number in range(26):
+        selector = first + (ascii_lowercase[number] if number else "")
+        if selector not in taken:
+            return selector
     raise RpcError("refused", "too many keys were made today")
 
 

@@ -1,0 +1,205 @@
+"""Mail is from whom it says: ours is signed, others' is checked, in both directions with somebody else's programs."""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import time
+from collections.abc import Iterator
+from email.message import EmailMessage
+
+import dns.resolver
+import pytest
+
+from tests.clients.knot import Knot
+from tests.clients.mailsite import Account, Seen, Site, letter
+from tests.clients.outside import Outside
+from tests.clients.postfix import available, free_port
+from tests.island import Island
+
+pytestmark = [pytest.mark.client("postfix", "knot"), pytest.mark.island,
+              pytest.mark.skipif(bool(available()), reason=available())]
+OUTSIDE = ("@ MX 10 mail\nmail A 127.0.0.1\n"
+           '@ TXT "v=spf1 ip4:127.0.0.1 -all"\n_dmarc TXT "v=DMARC1; p=reject"\n'
+           'soft MX 10 mail\nsoft TXT "v=spf1 ip4:127.0.0.1 -all"\n_dmarc.soft TXT "v=DMARC1; p=quarantine"\n')
+FRIEND = "friend@outside.example"
+ZONES = {"outside.example": OUTSIDE, "example.test": "@ MX 10 mail\nmail A 127.0.0.1\n"}
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
+    from tests.clients.conftest import find
+
+    with Knot(find("knot") or "knotd", tmp_path_factory.mktemp("knot"), ZONES) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(names: Knot, port: int) -> Iterator[Site]:
+    config = (f'[sending]\nmode = "direct"\nname_servers = ["{names.address}"]\nport = {port}\n'
+              'allowed_networks = ["127.0.0.0/8"]\n[checks]\ntrusted_networks = ["127.0.0.9/32"]\n')
+    with Island(config=config) as island:
+        yield Site.of(island)
+
+
+@pytest.fixture(scope="module")
+def outside(site: Site, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
+    with Outside(site, tmp_path_factory.mktemp("outside"), port) as running:
+        yield running
+
+
+def knock(site: Site, message: EmailMessage | str, to: str, *, sender: str = "friend@outside.example",
+          address: str = "127.0.0.1") -> None:
+    """From a stranger at a loopback address. smtplib.SMTPDataError."""
+    with smtplib.SMTP("127.0.0.1", site.ports["smtp"], timeout=30, source_address=(address, 0)) as client:
+        client.ehlo("mail.outside.example")
+        client.sendmail(sender, [to], str(message))
+
+
+def came(site: Site, who: Account, folder: str = "INBOX", seconds: float = 20) -> Seen:
+    """The one message of a folder."""
+    deadline = time.monotonic() + seconds
+    while not (held := site.held(who, folder)):
+        assert time.monotonic() < deadline, "nothing came"
+        time.sleep(0.05)
+    assert len(held) == 1
+    return held[0]
+
+
+def send(site: Site, who: Account, message: EmailMessage, to: str) -> None:
+    """As a person of ours."""
+    with smtplib.SMTP_SSL("localhost", site.ports["submissions"], context=site.tls(), timeout=30) as client:
+        client.login(who.address, who.password)
+        assert client.send_message(message, who.address, [to]) == {}
+
+
+def results(seen: Seen) -> str:
+    """Our Authentication-Results, unfolded: above Received."""
+    head = seen.data.partition(b"\r\nReceived:")[0].decode().replace("\r\n\t", " ")
+    (found,) = [line for line in head.split("\r\n") if line.startswith("Authentication-Results:")]
+    return " ".join(found.split())
+
+
+def resolver_of(names: Knot) -> dns.resolver.Resolver:
+    """Asks the name server of the test."""
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = ["127.0.0.1"], names.port
+    return resolver
+
+
+def verified(names: Knot, content: bytes) -> list[bool]:
+    """What dkimpy says of each signature, with the keys of the name server."""
+    oracle = pytest.importorskip("dkim")
+    resolver = resolver_of(names)
+
+    def text(name: bytes, timeout: int = 5) -> bytes:
+        return b"".join(resolver.resolve(name.decode(), "TXT")[0].strings)
+
+    one = oracle.DKIM(content)
+    count = sum(name.lower() == b"dkim-signature" for name, _ in one.headers)
+    return [one.verify(index, dnsfunc=text) for index in range(count)]
+
+
+def publish(site: Site, names: Knot) -> None:
+    """The zone of example.test with its keys as `atoll dkim show` prints them; returns when it is served."""
+    lines = site.atoll("dkim", "show", "example.test")
+    names.set("example.test", ZONES["example.test"] + lines)
+    resolver = resolver_of(names)
+    wanted = [line.split()[0] for line in lines.splitlines()]
+
+    def served() -> bool:
+        try:
+            return all(resolver.resolve(name, "TXT") for name in wanted)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return False
+
+    site.wait(served)
+
+
+def health(site: Site) -> str:
+    """What transport says of the keys."""
+    return next((str(row["state"]) for row in site.island.health()["rows"] if row["name"] == "dkim"), "")
+
+
+def test_what_leaves_is_signed_once_the_dns_shows_the_keys(site: Site, outside: Outside, names: Knot) -> None:
+    who = site.account("signer")
+    site.atoll("dkim", "create", "example.test")
+    send(site, who, letter("Unsigned", FRIEND, sender=who.address), FRIEND)
+    (first,) = outside.arrived(1)
+    assert first["DKIM-Signature"] is None, "nobody could check it yet"
+    assert health(site) == "warn"
+    publish(site, names)
+    site.island.wait_back("transport", site.island.kill("transport"))  # it would look again within a minute
+    send(site, who, letter("Signed", FRIEND, "A line.\n.\n..two\n  x \t\n\n", sender=who.address), FRIEND)
+    outside.arrived(2)
+    content = outside.octets()[-1].replace(b"\n", b"\r\n")
+    assert b"Subject: Signed\r\n" in content
+    assert verified(names, content) == [True, True]
+    assert health(site) != "warn"
+
+
+def test_a_new_key_takes_over_when_it_is_published(site: Site, outside: Outside, names: Knot) -> None:
+    who = site.account("signer")
+    before = len(outside.octets())
+    site.atoll("dkim", "create", "example.test", "--kind", "rsa")
+    rows = json.loads(site.atoll("dkim", "list", "example.test", "--json"))["keys"]
+    newest = next(row["selector"] for row in rows if row["kind"] == "rsa")
+    publish(site, names)
+    send(site, who, letter("Rotated", FRIEND, sender=who.address), FRIEND)
+    outside.arrived(before + 1)
+    content = outside.octets()[-1].replace(b"\n", b"\r\n")
+    assert f" s={newest};".encode() in content
+    assert verified(names, content) == [True, True]
+
+
+def test_an_honest_message(site: Site, outside: Outside) -> None:
+    who = site.account("reader")
+    forged = letter("Honest", who.address, sender=FRIEND)
+    forged["Authentication-Results"] = "localhost; dmarc=pass header.from=bank.example"
+    forged["Authentication-Results"] = "mail.outside.example; spf=none"
+    knock(site, forged, who.address)
+    seen = came(site, who)
+    assert b"bank.example" not in seen.data
+    assert b"Authentication-Results: mail.outside.example; spf=none" in seen.data
+    assert results(seen) == ("Authentication-Results: localhost; spf=pass smtp.mailfrom=outside.example; "
+                             "dkim=none; dmarc=pass header.from=outside.example polrec.p=reject "
+                             "polrec.domain=outside.example")
+    story = site.atoll("message", "trace", "--recipient", who.address)
+    assert "spf=pass outside.example, dkim=none, dmarc=pass outside.example by spf; accepted" in story
+
+
+def test_a_lie_is_refused_as_its_victim_asks(site: Site, outside: Outside) -> None:
+    who = site.account("reader")
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        knock(site, letter("Lie", who.address, sender=FRIEND), who.address, address="127.0.0.2")
+    assert refused.value.smtp_code == 550
+    assert b"5.7.1 Refused by the DMARC policy of outside.example" in refused.value.smtp_error
+    two = "From: x@outside.example\r\n" + str(letter("Two", who.address, sender=FRIEND)).replace("\n", "\r\n")
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        knock(site, two, who.address)
+    assert b"5.6.0 The message has 2 From fields" in refused.value.smtp_error
+    assert site.held(who) == []
+
+
+def test_what_is_to_be_quarantined_goes_to_junk(site: Site, outside: Outside) -> None:
+    who = site.account("reader")
+    knock(site, letter("Doubtful", who.address, sender="x@soft.outside.example"), who.address, address="127.0.0.2")
+    seen = came(site, who, "Junk")
+    assert "dmarc=fail" in results(seen)
+    assert site.held(who) == []
+
+
+def test_mail_of_trusted_networks_and_of_our_own_people_is_not_checked(site: Site, outside: Outside) -> None:
+    who = site.account("reader")
+    message = letter("Trusted", who.address, sender=FRIEND)
+    message["Authentication-Results"] = "localhost; dmarc=pass"
+    knock(site, message, who.address, address="127.0.0.9")
+    assert b"Authentication-Results" not in came(site, who).data
+    other = site.account("writer")
+    send(site, other, letter("Inside", other.address, sender=other.address), other.address)
+    assert b"Authentication-Results" not in came(site, other).data

@@ -97,12 +97,17 @@ class Signer:
         return self._signed[place]
 
     async def _names_for(self, envelope: Envelope, message: Message) -> list[str]:
-        """The domains that may answer for a message, best first: the author's and those above it, the sender's."""
+        """The domains that may answer for a message, best first: the author's and those above it, the sender's.
+
+        Nobody of ours answers for what strangers wrote, wherever a group sends it.
+        """
+        if not envelope.user and not envelope.own:
+            return []
         author = message.author()
         sender = domain(envelope.sender.rpartition("@")[2]) or ""
         found = []
         if author.domain and (envelope.own or author.domain == sender or
-                              (envelope.user and await self._rights.may_send_as(envelope.user, author.address))):
+                              await self._rights.may_send_as(envelope.user, author.address)):
             found.append(author.domain)
             if envelope.own:  # reports are from our host, which need not be a domain of its own
                 labels = author.domain.split(".")

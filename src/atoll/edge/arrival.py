@@ -22,6 +22,7 @@ from atoll.edge import arc, canon, dkim, dmarc, results, spf
 from atoll.edge.message import Author, Message
 from atoll.edge.names import Names, domain, within
 from atoll.formats.smtp.replies import Reply
+from atoll.runtime.admission import among
 from atoll.transport.envelope import Envelope
 from atoll.transport.pipeline import Checked
 
@@ -63,14 +64,8 @@ class Arrival:
 
     def applies(self, envelope: Envelope) -> bool:
         """Is this a stranger's message?"""
-        if envelope.user or envelope.own or not envelope.facts.ip:
-            return False
-        try:
-            address = ipaddress.ip_address(envelope.facts.ip.partition("%")[0])
-        except ValueError:
-            return True
-        mapped = getattr(address, "ipv4_mapped", None)
-        return not any((mapped or address) in network for network in self._trusted)
+        return not (envelope.user or envelope.own) and bool(envelope.facts.ip) and \
+            not among(envelope.facts.ip, self._trusted)
 
     def cleaned(self, content: bytes) -> bytes:
         """Without results in our name: for mail that is not checked."""

@@ -80,7 +80,7 @@ async def test_keys_go_with_their_domain(house: House) -> None:
 async def test_what_is_refused(house: House) -> None:
     dkim = house.parts.dkim
     for domain, kinds, word in (("none.test", ["rsa"], "no such domain"), (DOMAIN, ["dsa"], "kinds of keys"),
-                                ("-", ["rsa"], "-")):
+                                ("-", ["rsa"], "domain")):
         with pytest.raises(RpcError, match=word):
             await dkim.create(domain, kinds)
     for _ in range(10):

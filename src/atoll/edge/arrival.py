@@ -132,7 +132,8 @@ class Arrival:
 
 async def _within(work: Awaitable[T], otherwise: T) -> T:
     try:
-        return await asyncio.wait_for(work, DEADLINE)
+        async with asyncio.timeout(DEADLINE):
+            return await work
     except TimeoutError:
         return otherwise
 

@@ -18,7 +18,6 @@ SLICE = 128 << 10
 """Octets of a body that are worked on in one go: less than 2 ms."""
 _SPACES = re.compile(rb"[ \t]+")
 _LINE_END = re.compile(rb"\r\n")
-_CUT = re.compile(rb"[^ \t\r]")
 _B_TAG = re.compile(rb"((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 
 
@@ -51,25 +50,39 @@ def chosen(message: Message, names: list[str], *, relaxed: bool) -> list[bytes]:
 
 
 def body(message: Message, *, relaxed: bool) -> Iterator[bytes]:
-    """The canonical body, in slices."""
-    text = message.content[message.body :].rstrip(b" \t\r\n" if relaxed else b"\r\n")
-    at = 0
-    while at < len(text):
-        end = at + SLICE
-        if relaxed and end < len(text):
-            found = _CUT.search(text, end - 1)
-            end = found.end() if found else len(text)
-        piece = text[at:end]
-        yield _relaxed(piece) if relaxed else piece
-        at = end
-    if text or not relaxed:
+    """The canonical body, in pieces of at most a slice; some are empty."""
+    content, at = message.content, message.body
+    last = len(content)
+    while last > at:  # white space at the end counts for nothing
+        tail = content[max(at, last - SLICE) : last]
+        kept = tail.rstrip(b" \t\r\n" if relaxed else b"\r\n")
+        last -= len(tail) - len(kept)
+        if kept:
+            break
+        yield b""
+    empty, space = last == at, False
+    while at < last:
+        end = min(at + SLICE, last)
+        if content[end - 1] == 0x0D:
+            end += 1  # a line end is not cut
+        piece, at = content[at:end], end
+        if relaxed:
+            piece, space = _relaxed(piece, space)
+        yield piece
+    if not empty or not relaxed:
         yield b"\r\n"
 
 
-def _relaxed(piece: bytes) -> bytes:
-    if b"\t" in piece or b"  " in piece:
-        piece = _SPACES.sub(b" ", piece)
-    return piece.replace(b" \r\n", b"\r\n")
+def _relaxed(piece: bytes, space: bool) -> tuple[bytes, bool]:
+    """(a piece without needless white space, does some stand behind it?). space: some stands before it."""
+    kept = piece.rstrip(b" \t")
+    text = kept.lstrip(b" \t")
+    if not text:
+        return b"", True
+    if b"\t" in text or b"  " in text:
+        text = _SPACES.sub(b" ", text)
+    before = b" " if (space or kept[0] in b" \t") and not text.startswith(b"\r\n") else b""
+    return before + text.replace(b" \r\n", b"\r\n"), len(kept) < len(piece)
 
 
 class BodyDigest:
@@ -77,24 +90,29 @@ class BodyDigest:
 
     def __init__(self, message: Message) -> None:
         self._message = message
-        self._known: dict[tuple[bool, int], asyncio.Future[tuple[bytes, int]]] = {}
+        self._known: dict[tuple[bool, int], tuple[bytes, int] | asyncio.Task[tuple[bytes, int]]] = {}
 
     async def get(self, *, relaxed: bool, length: int = -1) -> tuple[bytes, int]:
         """(digest of the first `length` octets, -1: all; octets that it leaves out, negative: that are missing)."""
         key = (relaxed, length)
-        if key not in self._known:
-            self._known[key] = asyncio.ensure_future(self._compute(relaxed, length))
-        return await asyncio.shield(self._known[key])
+        known = self._known.get(key)
+        if known is None:
+            if len(self._message.content) <= SLICE:
+                known = self._known[key] = await self._compute(relaxed, length)  # at once
+            else:
+                known = self._known[key] = asyncio.ensure_future(self._compute(relaxed, length))
+        return known if isinstance(known, tuple) else await asyncio.shield(known)
 
     async def _compute(self, relaxed: bool, length: int) -> tuple[bytes, int]:
         digest = hashlib.sha256()
         total = 0
+        long = len(self._message.content) > SLICE
         for piece in body(self._message, relaxed=relaxed):
             if length < 0:
                 digest.update(piece)
             elif total < length:
                 digest.update(piece[: length - total])
             total += len(piece)
-            if len(piece) >= SLICE // 2:
+            if long:
                 await asyncio.sleep(0)
         return digest.digest(), 0 if length < 0 else total - length

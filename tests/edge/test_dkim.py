@@ -213,7 +213,7 @@ async def test_nothing_passes_without_a_signature(tags: list[str]) -> None:
 
 # -- dkimpy on the other side
 
-WORDS = st.text(st.characters(codec="ascii", exclude_characters="\r\n\0"), max_size=60)
+WORDS = st.text(st.characters(codec="ascii", exclude_characters="\r\n\0\v\f"), max_size=60)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["Subject", "To", "Cc", "X-Other", "Date", "Received"]), WORDS), max_size=8),

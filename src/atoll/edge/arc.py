@@ -55,11 +55,10 @@ class _Set:
 
 async def verify(message: Message, digest: canon.BodyDigest, names: Names) -> Chain:
     """The state of the chain as it came."""
-    fields = [one for one in message.fields if one.name in (RESULTS, SIGNATURE, SEAL)]
-    if not fields:
-        return Chain("none")
     try:
-        sets = _sets(fields)
+        sets = sets_of(message.fields)
+        if not sets:
+            return Chain("none")
         seals = [_seal(one.seal, number) for number, one in enumerate(sets, 1)]
         await asyncio.gather(_newest(sets, message, digest, names),
                              *[_sealed(sets, number, seal, names) for number, seal in enumerate(seals, 1)])
@@ -88,15 +87,15 @@ def _instance(one: Field) -> int:
     return number
 
 
-def _sets(fields: list[Field]) -> list[_Set]:
+def sets_of(fields: list[Field]) -> list[_Set]:
     """[RFC 8617 §5.2] steps 1 and 3: each number from 1 on has one field of each kind. Fault."""
     found: dict[tuple[int, bytes], Field] = {}
-    for one in fields:
+    for one in [one for one in fields if one.name in (RESULTS, SIGNATURE, SEAL)]:
         key = (_instance(one), one.name)
         if key in found:
             raise dkim.Fault("fail", f"link {key[0]} of the chain is there twice")
         found[key] = one
-    count = max(number for number, _ in found)
+    count = max((number for number, _ in found), default=0)
     if len(found) != 3 * count:
         raise dkim.Fault("fail", "a link of the chain is missing")
     return [_Set(found[number, RESULTS], found[number, SIGNATURE], found[number, SEAL])

@@ -10,7 +10,9 @@ from email.message import EmailMessage
 
 import dns.resolver
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from atoll.formats.dkim import keys
 from tests.clients.knot import Knot
 from tests.clients.mailsite import Account, Seen, Site, letter
 from tests.clients.outside import Outside
@@ -203,3 +205,31 @@ def test_mail_of_trusted_networks_and_of_our_own_people_is_not_checked(site: Sit
     other = site.account("writer")
     send(site, other, letter("Inside", other.address, sender=other.address), other.address)
     assert b"Authentication-Results" not in came(site, other).data
+
+
+def test_a_signature_of_others_proves_who_wrote_it(site: Site, outside: Outside, names: Knot) -> None:
+    """From an address that SPF does not know, signed by another implementation."""
+    oracle = pytest.importorskip("dkim")
+    key = keys.new_key("rsa")
+    record = keys.record_of(key)
+    names.set("outside.example", OUTSIDE + f'k._domainkey TXT "{record[:200]}" "{record[200:]}"\n')
+    site.wait(lambda: record.encode() in shown(names, "k._domainkey.outside.example"))
+    who = site.account("reader")
+    content = bytes(letter("Signed", who.address, sender=FRIEND)).replace(b"\n", b"\r\n")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    field = oracle.sign(content, b"k", b"outside.example", pem)
+    with pytest.raises(smtplib.SMTPDataError):
+        knock(site, (field + content.replace(b"text", b"other")).decode(), who.address, address="127.0.0.2")
+    knock(site, (field + content).decode(), who.address, address="127.0.0.2")
+    said = results(came(site, who))
+    assert "spf=fail" in said
+    assert "dkim=pass header.d=outside.example header.s=k header.a=rsa-sha256" in said
+    assert "dmarc=pass" in said
+
+
+def shown(names: Knot, name: str) -> list[bytes]:
+    """TXT records."""
+    try:
+        return [b"".join(one.strings) for one in resolver_of(names).resolve(name, "TXT")]
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return []

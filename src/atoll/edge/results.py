@@ -21,7 +21,8 @@ _UNSAFE = re.compile(r"[^ !#-\[\]-~]")
 _ID = re.compile(rb'[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))')
 _ESCAPED = re.compile(rb"\\(.)", re.S)
 _RESULT = re.compile(r"([A-Za-z][A-Za-z0-9-]*)(?:[ \t]*/[ \t]*[0-9]+)?[ \t]*=[ \t]*([A-Za-z]+)")
-_PROPERTY = re.compile(r'(?<![\w-])([A-Za-z][\w-]*)[ \t]*\.[ \t]*([A-Za-z][\w-]*)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s";]+)')
+_PROPERTY = re.compile(r'(?<![\w-])([A-Za-z][\w-]*)[ \t]*\.[ \t]*([A-Za-z][\w-]*)[ \t]*=[ \t]*'
+                       r'("(?:[^"\\]|\\.)*"|[^\s";]+)')
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|;|[^";]+')
 MAX_READ = 4096
 """Octets of somebody else's results that are read."""

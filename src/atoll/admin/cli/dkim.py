@@ -21,7 +21,7 @@ def command() -> None:
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(["rsa", "ed25519"]), help="One kind only; else both.")
 @common
 def create(domain: str, kinds: tuple[str, ...]) -> None:
-    """Make new keys for a domain and print the DNS records to publish.
+    """Make keys for a domain; print the DNS records to publish.
 
     A key is used as soon as the DNS shows it, and takes over from older ones of its kind. To change keys, make new
     ones, publish them, and remove the old ones a week later.
@@ -49,7 +49,7 @@ def list_(domain: str) -> None:
 @click.argument("domain", type=DOMAIN)
 @common
 def show(domain: str) -> None:
-    """Print the DNS records of a domain's keys, as lines of a zone file.
+    """Print the DNS records of a domain's keys, for its zone.
 
     Example: atoll dkim show example.org
     """

@@ -130,6 +130,17 @@ async def test_a_silent_dns_does_not_hold_a_message(monkeypatch: pytest.MonkeyPa
     assert b"dmarc=temperror" in found.content
 
 
+async def test_a_crowd_that_nobody_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "HURRIED", 0.05)
+    monkeypatch.setattr(arrival, "CROWD", 5)
+    one = checks(Silent())
+    waiting = [asyncio.create_task(one.check(envelope("a@bank.example"), message("a@bank.example"))) for _ in range(10)]
+    done, late = await asyncio.wait(waiting, timeout=3)
+    assert (len(done), len(late)) == (6, 4), "the first ones have their ten seconds"
+    for task in late:
+        task.cancel()
+
+
 # -- in the post office
 
 async def test_from_the_dot_to_the_folder(closed_office: PostOffice) -> None:

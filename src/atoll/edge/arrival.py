@@ -27,8 +27,9 @@ from atoll.transport.envelope import Envelope
 from atoll.transport.pipeline import Checked
 
 DEADLINE = 10.0
-AT_ONCE = 500
-"""Messages that are checked at the same time; more wait."""
+CROWD, HURRIED = 100, 2.0
+"""When so many messages are being checked, a check has this time: strangers whose name servers do not answer must not
+keep others waiting."""
 _STRIPPED = frozenset({b"return-path"})
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class Arrival:
         self._trusted = tuple(trusted)
         self._sealers = [one for one in map(domain, sealers) if one is not None]
         self._enforce = enforce
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._under_way = 0
 
     def applies(self, envelope: Envelope) -> bool:
         """Is this a stranger's message?"""
@@ -76,25 +77,28 @@ class Arrival:
 
     async def check(self, envelope: Envelope, content: bytes) -> Checked:
         """Everything; never longer than twice DEADLINE."""
-        async with self._slots:
-            message = Message(content)
-            found = await self._find(envelope, message)
+        message = Message(content)
+        self._under_way += 1
+        try:
+            found = await self._find(envelope, message, DEADLINE if self._under_way < CROWD else HURRIED)
+        finally:
+            self._under_way -= 1
         verdict, reply, junk = self._verdict(found, envelope)
         field = results.field(self._host, found.spf, found.signatures, found.dmarc, found.chain)
         return Checked(field + results.ours_alone(message, self._host, _STRIPPED), reply, junk,
                        f"{_story(found)}; {verdict}")
 
-    async def _find(self, envelope: Envelope, message: Message) -> Findings:
+    async def _find(self, envelope: Envelope, message: Message, seconds: float) -> Findings:
         digest, now = canon.BodyDigest(message), self._clock.now_ms() // 1000
         author = message.author()
         late = "not answered in time"
         by_address, signatures, chain = await asyncio.gather(
-            _within(spf.check(self._names, envelope.facts.ip, envelope.sender, envelope.facts.helo),
+            _within(seconds, spf.check(self._names, envelope.facts.ip, envelope.sender, envelope.facts.helo),
                     spf.Result("temperror", late, domain(envelope.sender.rpartition("@")[2]) or "",
                                "mailfrom" if envelope.sender else "helo")),
-            _within(dkim.verify(message, digest, self._names, now), [dkim.Checked("temperror", late)]),
-            _within(arc.verify(message, digest, self._names), arc.Chain("temperror", late)))
-        outcome = await _within(dmarc.evaluate(author, by_address, signatures, self._names),
+            _within(seconds, dkim.verify(message, digest, self._names, now), [dkim.Checked("temperror", late)]),
+            _within(seconds, arc.verify(message, digest, self._names), arc.Chain("temperror", late)))
+        outcome = await _within(seconds, dmarc.evaluate(author, by_address, signatures, self._names),
                                 dmarc.Outcome("temperror", late, author.domain))
         return Findings(author, by_address, signatures, outcome, chain, self._overruled(author, chain))
 
@@ -130,9 +134,9 @@ class Arrival:
         return f"to Junk: {words}", None, True
 
 
-async def _within(work: Awaitable[T], otherwise: T) -> T:
+async def _within(seconds: float, work: Awaitable[T], otherwise: T) -> T:
     try:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(seconds):
             return await work
     except TimeoutError:
         return otherwise

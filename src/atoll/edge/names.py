@@ -1,7 +1,7 @@
 """edge.names -- what the agents of the perimeter ask of the DNS, and domain names as they come in mail.
 
 In     names that strangers wrote.
-Out    `Names`, which runtime.egress.Egress provides; domain() gives the one spelling that names are compared in.
+Out    `Names`, which runtime.questions.Questions provides; domain() gives the one spelling that names are compared in.
 Spec   [RFC 1035 §2.3.4] lengths; [RFC 5890] U-labels; [RFC 8616 §3] in signatures.
 Fails  runtime.egress.Away from every question: nobody answers, ask again later. No such name is an empty answer.
 """

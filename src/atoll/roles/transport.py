@@ -26,6 +26,7 @@ from atoll.roles.transport_op import TransportOp
 from atoll.runtime.egress import Egress
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
+from atoll.runtime.questions import Questions
 from atoll.runtime.role import RoleContext, run
 from atoll.runtime.rpc import RpcClient, RpcError
 from atoll.runtime.sockets import serve_unix
@@ -52,8 +53,7 @@ async def main(ctx: RoleContext) -> None:
     """Open the queue, serve, finish what is in flight."""
     paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    egress = _egress(ctx)
-    sender = _sender(ctx, egress)  # reads what it needs before the file system closes
+    sender, questions = _sender(ctx), _questions(ctx)  # read what they need before the file system closes
     # Before the first thread: a thread keeps what it could open.
     ctx.restrict(read=[], write=[folder], connect_tcp=sender is not None)
     directory = RpcClient(paths.backend)
@@ -84,8 +84,8 @@ async def main(ctx: RoleContext) -> None:
     mailboxes = IntoMailbox(paths.lmtp, is_mailbox)
     pressure = Pressure(folder, lambda state, detail: ctx.health("disk", state, detail))
     pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
-                        host=ctx.config.island.host, sender=_signed(ctx, sender, egress, backend),
-                        check=_checks(ctx, egress))
+                        host=ctx.config.island.host, sender=_signed(ctx, sender, questions, backend),
+                        check=_checks(ctx, questions))
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
     lanes = Lanes(pipeline, queue, tracking, ctx.clock, poison)
@@ -111,26 +111,26 @@ async def main(ctx: RoleContext) -> None:
     await directory.close()
 
 
-def _egress(ctx: RoleContext) -> Egress | None:
-    """The door outwards, unless the island keeps to itself: then no name server is asked."""
+def _questions(ctx: RoleContext) -> Questions | None:
+    """What the DNS is asked on account of strangers; None: nothing."""
     sending = ctx.config.sending
-    return None if sending.mode == "off" else Egress(servers=sending.name_servers, allowed=sending.allowed_networks)
+    return None if sending.mode == "off" else Questions(sending.name_servers, ctx.clock)
 
 
-def _checks(ctx: RoleContext, egress: Egress | None) -> Arrival | None:
+def _checks(ctx: RoleContext, questions: Questions | None) -> Arrival | None:
     """What strangers' mail is checked by."""
     checks = ctx.config.checks
-    if egress is None or checks.mode == "off":
+    if questions is None or checks.mode == "off":
         return None
     from atoll.edge.arrival import Arrival
 
-    return Arrival(egress, ctx.clock, host=ctx.config.island.host, trusted=checks.networks,
+    return Arrival(questions, ctx.clock, host=ctx.config.island.host, trusted=checks.networks,
                    sealers=checks.trusted_sealers, enforce=checks.mode == "enforce")
 
 
-def _signed(ctx: RoleContext, sender: Sender | None, egress: Egress | None, backend: Backend) -> Signed | None:
+def _signed(ctx: RoleContext, sender: Sender | None, questions: Questions | None, backend: Backend) -> Signed | None:
     """The way to other servers, with signatures of ours."""
-    if sender is None or egress is None:
+    if sender is None or questions is None:
         return None
     from atoll.edge.signer import Signed, Signer
 
@@ -143,19 +143,20 @@ def _signed(ctx: RoleContext, sender: Sender | None, egress: Egress | None, back
         problems = [text for text in wrong.values() if text]
         ctx.health("dkim", "warn" if problems else "ok", "; ".join(problems[:3]))
 
-    return Signed(sender, Signer(backend, egress, ctx.clock, tell))
+    return Signed(sender, Signer(backend, questions, ctx.clock, tell))
 
 
-def _sender(ctx: RoleContext, egress: Egress | None) -> Sender | None:
+def _sender(ctx: RoleContext) -> Sender | None:
     """The way to other servers, if there is to be one; what it is made of is for the whole life of the process."""
     sending = ctx.config.sending
-    if egress is None:
+    if sending.mode == "off":
         return None
     smart = None
     if sending.mode == "smarthost":
         host, _, port = sending.smarthost.partition(":")
         password = Path(sending.smarthost_password_file).read_text("utf-8").strip() if sending.smarthost_user else ""
         smart = Smarthost(host, int(port or 587), sending.smarthost_user, password)
+    egress = Egress(servers=sending.name_servers, allowed=sending.allowed_networks)
     return Sender(egress, ctx.clock, helo=ctx.config.island.host, smarthost=smart, port=sending.port)
 
 

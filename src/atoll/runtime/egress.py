@@ -15,16 +15,15 @@ import ipaddress
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver
     from dns.nameserver import Nameserver
     from dns.resolver import Answer
 
 CONNECT_SECONDS = 30.0
 LOOKUP_SECONDS = 20.0
-QUESTION_SECONDS = 6.0
-"""For a question that a message waits for."""
 MAX_CACHED = 10_000
 """Answers of name servers that are kept, each as long as it says."""
 MAX_EXCHANGES = 10
@@ -64,13 +63,10 @@ class Egress:
     """
 
     def __init__(self, *, servers: Sequence[str] = (), allowed: Iterable[str] = ()) -> None:
-        import dns.asyncresolver  # 0.3 s: only roles that go out pay for it
-        from dns.resolver import LRUCache
+        from dns.resolver import LRUCache  # 0.3 s: only roles that go out pay for it
 
         self._allowed: list[Network] = [ipaddress.ip_network(one, strict=False) for one in allowed]
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
-        if servers:
-            self._resolver.nameservers = [_server(one) for one in servers]
+        self._resolver = resolver_of(servers)
         self._resolver.lifetime = LOOKUP_SECONDS
         self._resolver.cache = LRUCache(MAX_CACHED)
 
@@ -97,40 +93,6 @@ class Egress:
             if isinstance(error, (dns.exception.SyntaxError, ValueError)):
                 raise Never("5.1.2", f"{name} is no domain name") from None
             raise Away(f"The name servers of {name} do not answer") from None
-
-    async def _records(self, name: str, kind: str) -> Iterable[Any]:
-        """The records of any name, even one that is no host's; none where there is no such name. Away."""
-        import dns.exception
-        import dns.name
-        import dns.resolver
-
-        try:
-            # Label by label: a backslash in a stranger's name means nothing.
-            asked = dns.name.Name([*(label.encode() for label in name.removesuffix(".").split(".")), b""])
-        except (dns.exception.DNSException, UnicodeEncodeError):
-            return ()
-        try:
-            answer = await self._resolver.resolve(asked, kind, raise_on_no_answer=False, lifetime=QUESTION_SECONDS)
-        except dns.resolver.NXDOMAIN:
-            return ()
-        except (dns.exception.DNSException, OSError):
-            raise Away(f"The name servers of {name[:100]} do not answer") from None
-        return answer.rrset or ()
-
-    async def text(self, name: str) -> list[bytes]:
-        """TXT records, the strings of each joined. Away."""
-        return [b"".join(record.strings) for record in await self._records(name, "TXT")]
-
-    async def addresses(self, name: str, kind: str) -> list[str]:
-        """A or AAAA records, whether we would connect there or not. Away."""
-        return [record.address for record in await self._records(name, kind)]
-
-    async def hosts(self, name: str, kind: str) -> list[str]:
-        """Names that MX or PTR records give, in their order of preference. Away."""
-        found = list(await self._records(name, kind))
-        if kind == "MX":
-            return [str(record.exchange).rstrip(".") for record in sorted(found, key=lambda one: one.preference)]
-        return [str(record.target).rstrip(".") for record in found]
 
     async def exchanges(self, domain: str) -> list[str]:
         """The hosts that take mail for a domain, best first; of equal ones a random order [RFC 5321 §5.1]."""
@@ -181,6 +143,16 @@ class Egress:
             except OSError as error:
                 why = (error.strerror or "no connection").lower()
         raise Away(f"{host.name} cannot be reached: {why}")
+
+
+def resolver_of(servers: Sequence[str]) -> Resolver:
+    """Asks these name servers, or those of the machine."""
+    import dns.asyncresolver
+
+    resolver = dns.asyncresolver.Resolver(configure=not servers)
+    if servers:
+        resolver.nameservers = [_server(one) for one in servers]
+    return resolver
 
 
 def _server(text: str) -> Nameserver:

@@ -35,6 +35,9 @@ class Zones:
         cname = [row["CNAME"] for row in rows if isinstance(row, dict) and "CNAME" in row]
         return self._rows(cname[0], kind) if cname and len(self.asked) < 100 else found
 
+    def forget(self, name: str, kind: str) -> None:
+        """Nothing is remembered here."""
+
     async def text(self, name: str) -> list[bytes]:
         rows = self._rows(name, "TXT")
         return [("".join(one) if isinstance(one, list) else str(one)).encode("utf-8") for one in rows]

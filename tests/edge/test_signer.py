@@ -142,6 +142,17 @@ async def test_who_answers_for_it(author: str, sender: str, who: dict[str, Any],
     assert await desk.leave(author, sender=sender, **who) == ([("pass", f"r1.{signer}")] if signer else [])
 
 
+async def test_what_an_administrator_is_told() -> None:
+    desk = Desk(key("r2"), key("r1"), key("e1"), shown=["r1"])
+    assert [(one.selector, one.state) for one in await desk.signer.check("example.test")] == [
+        ("r2", "hidden"), ("r1", "signs"), ("e1", "hidden")]
+    desk.show("r2")
+    desk.names.zone["e1._domainkey.example.test"] = ["TIMEOUT"]
+    assert [(one.selector, one.kind, one.state) for one in await desk.signer.check("example.test")] == [
+        ("r2", "rsa", "signs"), ("r1", "rsa", "replaced"), ("e1", "ed25519", "unknown")]
+    assert await desk.signer.check("other.test") == []
+
+
 async def test_one_signature_for_all_its_next_hops() -> None:
     desk = Desk(key("r1"), shown=["r1"])
     envelope = Envelope(b"i" * 16, "alice@example.test", (), 0, user=b"alice")

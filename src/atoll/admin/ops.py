@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from atoll.admin.ops_dkim import DkimCreate, DkimFilter, DkimName, DkimRow, DkimRows
+from atoll.admin.ops_dkim import DkimCreate, DkimFilter, DkimName, DkimRow, DkimRows, DkimState, DkimStates
 from atoll.admin.ops_groups import (
     GroupChange,
     GroupCreate,
@@ -76,6 +76,8 @@ __all__ = [
     "DkimName",
     "DkimRow",
     "DkimRows",
+    "DkimState",
+    "DkimStates",
     "GroupChange",
     "GroupCreate",
     "GroupFilter",
@@ -425,6 +427,7 @@ OPS: dict[str, Op] = {
     "domain.change": Op(DomainChange, Empty),
     "domain.remove": Op(DomainName, Empty),
     "dkim.create": Op(DkimCreate, Empty),
+    "dkim.check": Op(DkimFilter, DkimStates, "transport"),
     "dkim.list": Op(DkimFilter, DkimRows),
     "dkim.remove": Op(DkimName, Empty),
     "mailbox.create": Op(MailboxCreate, MailboxCreated),

@@ -37,5 +37,17 @@ class DkimRow(msgspec.Struct):
     created: int
 
 
+class DkimState(msgspec.Struct):
+    """state: signs, replaced (a newer key of its kind signs), hidden (not in the DNS), unknown (no answer)."""
+
+    selector: str
+    kind: str
+    state: str
+
+
+class DkimStates(msgspec.Struct):
+    keys: list[DkimState]
+
+
 class DkimRows(msgspec.Struct):
     keys: list[DkimRow]

@@ -33,7 +33,7 @@ from atoll.runtime.rpc import Call, Empty, Handler, RpcError
 
 _SECRET = frozenset({"password", "hash"})
 """Parameters that never reach the audit log."""
-_READS = frozenset({"list", "show", "get", "verify", "usage", "backups", "recoverable", "trace", "removed"})
+_READS = frozenset({"check", "list", "show", "get", "verify", "usage", "backups", "recoverable", "trace", "removed"})
 
 
 class AdminService:

@@ -27,6 +27,9 @@ class Names(Protocol):
     async def hosts(self, name: str, kind: str) -> Sequence[str]:
         """kind: MX or PTR; without the last dot."""
 
+    def forget(self, name: str, kind: str) -> None:
+        """Whatever is known of it: ask anew."""
+
 
 def domain(text: str) -> str | None:
     """The name as it is asked for and compared: lower case, A-labels, no last dot. None: no domain name."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from atoll.base.clock import Clock
 from atoll.directory.client.model import SigningKey
@@ -45,6 +45,18 @@ class Rights(Protocol):
         """May this person write in the name of this address?"""
 
 
+KeyStates = Literal["signs", "replaced", "hidden", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """state: it signs; a newer one of its kind does; the DNS does not show it; the DNS does not answer."""
+
+    selector: str
+    kind: str
+    state: KeyStates
+
+
 @dataclass(slots=True)
 class _Known:
     """A key as we have it. until: when the DNS is asked again."""
@@ -53,6 +65,7 @@ class _Known:
     public: bytes
     shown: bool = False
     until: float = 0.0
+    away: bool = False
 
 
 class Signer:
@@ -132,6 +145,25 @@ class Signer:
                                                f"unsigned; see `atoll dkim show {name}`")
         return [chosen[kind] for kind in ("rsa", "ed25519") if kind in chosen]
 
+    async def check(self, name: str) -> list[KeyState]:
+        """What becomes of each key of a domain, asked anew; newest first. RpcError."""
+        offered = await self._rights.signing_keys(name)
+        for one in offered:
+            self._names.forget(_name_of(one), "TXT")
+            known = self._known.get((one.domain, one.selector, one.private))
+            if known is not None:
+                known.until = 0.0
+        signing = {one.selector for one, _ in await self._usable(name)}
+        found = []
+        for one in offered:
+            known = await self._look(one)
+            if known is None:
+                continue
+            state: KeyStates = "signs" if one.selector in signing else "replaced" if known.shown else \
+                "unknown" if known.away else "hidden"
+            found.append(KeyState(one.selector, keys.kind_of(known.key), state))
+        return found
+
     async def _look(self, one: SigningKey) -> _Known | None:
         place = (one.domain, one.selector, one.private)
         known = self._known.get(place)
@@ -148,20 +180,25 @@ class Signer:
         if known.until <= now:
             try:
                 known.shown = await self._is_shown(one, known.public)
+                known.away = False
             except Away:
-                known.until = now + HIDDEN_SECONDS
+                known.until, known.away = now + HIDDEN_SECONDS, True
             else:
                 known.until = now + (SHOWN_SECONDS if known.shown else HIDDEN_SECONDS)
         return known
 
     async def _is_shown(self, one: SigningKey, public: bytes) -> bool:
-        for record in await self._names.text(f"{one.selector}._domainkey.{one.domain}"):
+        for record in await self._names.text(_name_of(one)):
             try:
                 if keys.octets_of(keys.public_key(record).key) == public:
                     return True
             except keys.BadKey:
                 continue
         return False
+
+
+def _name_of(one: SigningKey) -> str:
+    return f"{one.selector}._domainkey.{one.domain}"
 
 
 class Signed:

@@ -42,7 +42,7 @@ from atoll.transport.tracking import Tracking
 
 if TYPE_CHECKING:  # loaded by islands that send: cryptography alone is 10 MB
     from atoll.edge.arrival import Arrival
-    from atoll.edge.signer import Signed
+    from atoll.edge.signer import Signed, Signer
 
 DRAIN_SECONDS = 10.0
 """How long messages under way are waited for, at least, when the role stops."""
@@ -83,13 +83,14 @@ async def main(ctx: RoleContext) -> None:
 
     mailboxes = IntoMailbox(paths.lmtp, is_mailbox)
     pressure = Pressure(folder, lambda state, detail: ctx.health("disk", state, detail))
+    signer = _signer(ctx, questions, backend)
     pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
-                        host=ctx.config.island.host, sender=_signed(ctx, sender, questions, backend),
+                        host=ctx.config.island.host, sender=_signed(sender, signer),
                         check=_checks(ctx, questions))
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
     lanes = Lanes(pipeline, queue, tracking, ctx.clock, poison)
-    op = TransportOp(ctx, queue, lanes, pipeline, submit, folder / "tracking")
+    op = TransportOp(ctx, queue, lanes, pipeline, submit, folder / "tracking", signer)
     servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
                await serve_unix(submit, ctx.listeners["submit"]),
                await op.serve(ctx.listeners["op"])]
@@ -128,11 +129,11 @@ def _checks(ctx: RoleContext, questions: Questions | None) -> Arrival | None:
                    sealers=checks.trusted_sealers, enforce=checks.mode == "enforce")
 
 
-def _signed(ctx: RoleContext, sender: Sender | None, questions: Questions | None, backend: Backend) -> Signed | None:
-    """The way to other servers, with signatures of ours."""
-    if sender is None or questions is None:
+def _signer(ctx: RoleContext, questions: Questions | None, backend: Backend) -> Signer | None:
+    """What signs the mail that leaves."""
+    if questions is None:
         return None
-    from atoll.edge.signer import Signed, Signer
+    from atoll.edge.signer import Signer
 
     wrong: dict[str, str] = {}
 
@@ -143,7 +144,16 @@ def _signed(ctx: RoleContext, sender: Sender | None, questions: Questions | None
         problems = [text for text in wrong.values() if text]
         ctx.health("dkim", "warn" if problems else "ok", "; ".join(problems[:3]))
 
-    return Signed(sender, Signer(backend, questions, ctx.clock, tell))
+    return Signer(backend, questions, ctx.clock, tell)
+
+
+def _signed(sender: Sender | None, signer: Signer | None) -> Signed | None:
+    """The way to other servers, with signatures of ours."""
+    if sender is None or signer is None:
+        return None
+    from atoll.edge.signer import Signed
+
+    return Signed(sender, signer)
 
 
 def _sender(ctx: RoleContext) -> Sender | None:

@@ -59,6 +59,12 @@ class Questions:
         """Names that MX or PTR records give, in their order of preference. Away."""
         return await self._values(name, kind)
 
+    def forget(self, name: str, kind: str) -> None:
+        """Whatever is known of it: ask anew."""
+        kept = self._kept.pop((name.removesuffix(".").lower(), kind), None)
+        if kept is not None:
+            self._octets -= kept[1]
+
     async def _values(self, name: str, kind: str) -> Values:
         key = (name.removesuffix(".").lower(), kind)
         kept = self._kept.get(key)

@@ -1,4 +1,4 @@
-"""atoll dkim create | list | show | remove."""
+"""atoll dkim create | list | show | check | remove."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from atoll.admin.cli.client import DOMAIN, ask, common, done, emit, sure, table,
 
 STRING = 255
 """Octets of one string of a TXT record."""
+STATES = {"signs": "signs", "replaced": "in the DNS; a newer key signs", "hidden": "not in the DNS: does not sign",
+          "unknown": "the DNS does not answer"}
 
 
 @click.group()
@@ -54,6 +56,19 @@ def show(domain: str) -> None:
     Example: atoll dkim show example.org
     """
     _show(domain)
+
+
+@command.command()
+@click.argument("domain", type=DOMAIN)
+@common
+def check(domain: str) -> None:
+    """Ask the DNS which keys it shows, and say which of them sign.
+
+    Example: atoll dkim check example.org
+    """
+    found = ask("dkim.check", ops.DkimFilter(domain), ops.DkimStates)
+    emit(found, lambda: table(("SELECTOR", "KIND", "STATE"),
+                              [(row.selector, row.kind, STATES.get(row.state, row.state)) for row in found.keys]))
 
 
 @command.command()

@@ -30,6 +30,7 @@ DEADLINE = 10.0
 CROWD, HURRIED = 100, 2.0
 """When so many messages are being checked, a check has this time: strangers whose name servers do not answer must not
 keep others waiting."""
+LATE = "not answered in time"
 _STRIPPED = frozenset({b"return-path"})
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
@@ -91,16 +92,25 @@ class Arrival:
     async def _find(self, envelope: Envelope, message: Message, seconds: float) -> Findings:
         digest, now = canon.BodyDigest(message), self._clock.now_ms() // 1000
         author = message.author()
-        late = "not answered in time"
-        by_address, signatures, chain = await asyncio.gather(
-            _within(seconds, spf.check(self._names, envelope.facts.ip, envelope.sender, envelope.facts.helo),
-                    spf.Result("temperror", late, domain(envelope.sender.rpartition("@")[2]) or "",
-                               "mailfrom" if envelope.sender else "helo")),
-            _within(seconds, dkim.verify(message, digest, self._names, now), [dkim.Checked("temperror", late)]),
-            _within(seconds, arc.verify(message, digest, self._names), arc.Chain("temperror", late)))
+        others = None
+        if message.named(b"dkim-signature") or message.named(arc.SEAL):
+            others = asyncio.create_task(self._signed(message, digest, now, seconds))
+        by_address = await _within(
+            seconds, spf.check(self._names, envelope.facts.ip, envelope.sender, envelope.facts.helo),
+            spf.Result("temperror", LATE, domain(envelope.sender.rpartition("@")[2]) or "",
+                       "mailfrom" if envelope.sender else "helo"))
+        signatures, chain = ([], arc.Chain("none")) if others is None else await others
         outcome = await _within(seconds, dmarc.evaluate(author, by_address, signatures, self._names),
-                                dmarc.Outcome("temperror", late, author.domain))
+                                dmarc.Outcome("temperror", LATE, author.domain))
         return Findings(author, by_address, signatures, outcome, chain, self._overruled(author, chain))
+
+    async def _signed(self, message: Message, digest: canon.BodyDigest, now: int,
+                      seconds: float) -> tuple[list[dkim.Checked], arc.Chain]:
+        signatures = _within(seconds, dkim.verify(message, digest, self._names, now), [dkim.Checked("temperror", LATE)])
+        if not message.named(arc.SEAL):
+            return await signatures, arc.Chain("none")
+        return await asyncio.gather(signatures, _within(
+            seconds, arc.verify(message, digest, self._names), arc.Chain("temperror", LATE)))
 
     def _overruled(self, author: Author, chain: arc.Chain) -> str:
         """The sealer that saw DMARC pass, if it and all behind it are trusted [RFC 8617 §7.2.1]."""

@@ -17,7 +17,6 @@ from atoll.edge.message import Field, Message
 SLICE = 128 << 10
 """Octets of a body that are worked on in one go: less than 2 ms."""
 _SPACES = re.compile(rb"[ \t]+")
-_LINE_END = re.compile(rb"\r\n")
 _B_TAG = re.compile(rb"((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 
 
@@ -26,7 +25,10 @@ def field(one: Field, *, relaxed: bool) -> bytes:
     if not relaxed:
         return one.raw if one.raw.endswith(b"\r\n") else one.raw + b"\r\n"
     name, _, value = one.raw.partition(b":")
-    return name.strip(b" \t").lower() + b":" + _SPACES.sub(b" ", _LINE_END.sub(b"", value)).strip(b" ") + b"\r\n"
+    value = value.replace(b"\r\n", b"")
+    if b"\t" in value or b"  " in value:
+        value = _SPACES.sub(b" ", value)
+    return name.strip(b" \t").lower() + b":" + value.strip(b" ") + b"\r\n"
 
 
 def without_signature(one: Field, *, relaxed: bool) -> bytes:

@@ -18,7 +18,6 @@ from atoll.formats.mime.fields import header_end, header_lines
 MAX_FIELDS = 2000
 """A header with more is not looked into: no mail has it."""
 MAX_HEADER = 1 << 20
-_LINE_END = re.compile(rb"\r?\n")
 _NAME = re.compile(rb"[!-9;-~]+")
 
 
@@ -31,7 +30,7 @@ class Field(NamedTuple):
     @property
     def value(self) -> bytes:
         """What follows the colon, unfolded."""
-        return _LINE_END.sub(b"", self.raw.partition(b":")[2]).strip(b" \t")
+        return self.raw.partition(b":")[2].replace(b"\r\n", b"").replace(b"\n", b"").strip(b" \t")
 
 
 class Author(NamedTuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from atoll.formats.dkim import tags
 
 MIN_BITS, MAX_BITS, RSA_BITS = 1024, 8192, 2048
+MAX_REMEMBERED = 1000
+"""Octets of a record."""
 ALGORITHMS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 """a= of a signature -> k= of its key. rsa-sha1 is no longer one [RFC 8301 §3.1]."""
 PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -58,7 +61,11 @@ class PublicKey:
 
 
 def public_key(record: bytes) -> PublicKey:
-    """A TXT record. BadKey."""
+    """A TXT record; those that are used again and again are read once. BadKey."""
+    return _remembered(record) if len(record) <= MAX_REMEMBERED else _read(record)
+
+
+def _read(record: bytes) -> PublicKey:
     try:
         found = tags.tag_list(record)
     except ValueError as error:
@@ -75,6 +82,9 @@ def public_key(record: bytes) -> PublicKey:
         raise BadKey("the key is not for mail")
     flags = tags.words(found.get("t", ""))
     return PublicKey(_loaded(found.get("k", "rsa").lower(), found["p"]), "s" in flags, "y" in flags)
+
+
+_remembered = lru_cache(1000)(_read)
 
 
 def _loaded(kind: str, text: str) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey:

@@ -59,10 +59,14 @@ class Arrival:
         self._names = names
         self._clock = clock
         self._host = host
+        self._under_way = 0
+        self.set(trusted, sealers, enforce=enforce)
+
+    def set(self, trusted: Iterable[Network], sealers: Iterable[str], *, enforce: bool) -> None:
+        """From now on."""
         self._trusted = tuple(trusted)
         self._sealers = [one for one in map(domain, sealers) if one is not None]
         self._enforce = enforce
-        self._under_way = 0
 
     def applies(self, envelope: Envelope) -> bool:
         """Is this a stranger's message?"""

@@ -125,8 +125,15 @@ def _checks(ctx: RoleContext, questions: Questions | None) -> Arrival | None:
         return None
     from atoll.edge.arrival import Arrival
 
-    return Arrival(questions, ctx.clock, host=ctx.config.island.host, trusted=checks.networks,
-                   sealers=checks.trusted_sealers, enforce=checks.mode == "enforce")
+    arrival = Arrival(questions, ctx.clock, host=ctx.config.island.host)
+
+    def configured(config: Config) -> None:
+        now = config.checks  # to begin or to end checking takes a new process
+        arrival.set(now.networks, now.trusted_sealers, enforce=now.mode == "enforce")
+
+    configured(ctx.config)
+    ctx.on_reload(configured)
+    return arrival
 
 
 def _signer(ctx: RoleContext, questions: Questions | None, backend: Backend) -> Signer | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import smtplib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 
 import dns.resolver
@@ -44,7 +44,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Knot]:
 @pytest.fixture(scope="module")
 def site(names: Knot, port: int) -> Iterator[Site]:
     config = (f'[sending]\nmode = "direct"\nname_servers = ["{names.address}"]\nport = {port}\n'
-              'allowed_networks = ["127.0.0.0/8"]\n[checks]\ntrusted_networks = ["127.0.0.9/32"]\n')
+              'allowed_networks = ["127.0.0.0/8"]\n[checks]\ntrusted_networks = ["127.0.0.9/32"]\n'
+              '[island]\nhost = "mail.example.test"\n')
     with Island(config=config) as island:
         yield Site.of(island)
 
@@ -94,17 +95,18 @@ def resolver_of(names: Knot) -> dns.resolver.Resolver:
     return resolver
 
 
+def asker(names: Knot) -> Callable[..., bytes]:
+    """For dkimpy."""
+    resolver = resolver_of(names)
+    return lambda name, timeout=5: b"".join(resolver.resolve(name.decode(), "TXT")[0].strings)
+
+
 def verified(names: Knot, content: bytes) -> list[bool]:
     """What dkimpy says of each signature, with the keys of the name server."""
     oracle = pytest.importorskip("dkim")
-    resolver = resolver_of(names)
-
-    def text(name: bytes, timeout: int = 5) -> bytes:
-        return b"".join(resolver.resolve(name.decode(), "TXT")[0].strings)
-
     one = oracle.DKIM(content)
     count = sum(name.lower() == b"dkim-signature" for name, _ in one.headers)
-    return [one.verify(index, dnsfunc=text) for index in range(count)]
+    return [one.verify(index, dnsfunc=asker(names)) for index in range(count)]
 
 
 def publish(site: Site, names: Knot) -> None:
@@ -164,17 +166,17 @@ def test_a_new_key_takes_over_when_it_is_published(site: Site, outside: Outside,
 def test_an_honest_message(site: Site, outside: Outside) -> None:
     who = site.account("reader")
     forged = letter("Honest", who.address, sender=FRIEND)
-    forged["Authentication-Results"] = "localhost; dmarc=pass header.from=bank.example"
+    forged["Authentication-Results"] = "mail.example.test; dmarc=pass header.from=bank.example"
     forged["Authentication-Results"] = "mail.outside.example; spf=none"
     knock(site, forged, who.address)
     seen = came(site, who)
     assert b"bank.example" not in seen.data
     assert b"Authentication-Results: mail.outside.example; spf=none" in seen.data
-    assert results(seen) == ("Authentication-Results: localhost; spf=pass smtp.mailfrom=outside.example; "
+    assert results(seen) == ("Authentication-Results: mail.example.test; spf=pass smtp.mailfrom=outside.example; "
                              "dkim=none; dmarc=pass header.from=outside.example polrec.p=reject "
                              "polrec.domain=outside.example")
-    story = site.atoll("message", "trace", "--recipient", who.address)
-    assert "spf=pass outside.example, dkim=none, dmarc=pass outside.example by spf; accepted" in story
+    words = "spf=pass outside.example, dkim=none, dmarc=pass outside.example by spf; accepted"
+    site.wait(lambda: words in site.atoll("message", "trace", "--recipient", who.address))
 
 
 def test_a_lie_is_refused_as_its_victim_asks(site: Site, outside: Outside) -> None:
@@ -201,7 +203,7 @@ def test_what_is_to_be_quarantined_goes_to_junk(site: Site, outside: Outside) ->
 def test_mail_of_trusted_networks_and_of_our_own_people_is_not_checked(site: Site, outside: Outside) -> None:
     who = site.account("reader")
     message = letter("Trusted", who.address, sender=FRIEND)
-    message["Authentication-Results"] = "localhost; dmarc=pass"
+    message["Authentication-Results"] = "mail.example.test; dmarc=pass"
     knock(site, message, who.address, address="127.0.0.9")
     assert b"Authentication-Results" not in came(site, who).data
     other = site.account("writer")
@@ -227,6 +229,23 @@ def test_a_signature_of_others_proves_who_wrote_it(site: Site, outside: Outside,
     assert "spf=fail" in said
     assert "dkim=pass header.d=outside.example header.s=k header.a=rsa-sha256" in said
     assert "dmarc=pass" in said
+
+
+def test_a_group_hands_on_what_was_found(site: Site, outside: Outside, names: Knot) -> None:
+    """A stranger's message leaves for a member elsewhere, sealed; others can tell what we saw."""
+    oracle = pytest.importorskip("dkim")
+    site.atoll("group", "create", "team@example.test", "--who", "anyone")
+    site.atoll("group", "add", "team@example.test", FRIEND)
+    before = len(outside.octets())
+    knock(site, letter("To all", "team@example.test", sender="x@soft.outside.example"), "team@example.test",
+          sender="x@soft.outside.example")
+    outside.arrived(before + 1)
+    content = outside.octets()[-1].replace(b"\n", b"\r\n")
+    chain, links, reason = oracle.arc_verify(content, dnsfunc=asker(names))
+    assert (chain, len(links)) == (b"pass", 1), reason
+    assert b"ARC-Authentication-Results: i=1; mail.example.test;" in content
+    assert b"dmarc=pass" in content
+    assert b"DKIM-Signature" not in content
 
 
 def shown(names: Knot, name: str) -> list[bytes]:

@@ -9,7 +9,7 @@ import pytest
 
 from atoll.base.clock import SystemClock
 from atoll.directory.client.model import SigningKey
-from atoll.edge import canon, dkim
+from atoll.edge import arc, canon, dkim
 from atoll.edge.message import Message
 from atoll.edge.signer import HIDDEN_SECONDS, SHOWN_SECONDS, Signer
 from atoll.formats.dkim import keys
@@ -55,7 +55,8 @@ class Desk:
     def __init__(self, *held: SigningKey, shown: Sequence[str] = ()) -> None:
         self.rights, self.names, self.clock = Rights(*held), Zones({}), Clock()
         self.told: dict[str, str] = {}
-        self.signer = Signer(self.rights, self.names, self.clock, self.told.__setitem__)
+        self.signer = Signer(self.rights, self.names, self.clock, self.told.__setitem__,
+                             host="mail.example.test")
         self.number = 0
         for name in shown:
             self.show(name)
@@ -175,3 +176,50 @@ async def test_mail_does_not_wait_for_a_signature() -> None:
 def test_a_key_is_in_no_log() -> None:
     one = key("r1")
     assert repr(one) == str([one])[1:-1] == "SigningKey(r1._domainkey.example.test)"
+
+
+# -- strangers' mail that a group sends on
+
+STRANGER = b"Received: from x by y; z\r\nFrom: a@stranger.test\r\nTo: group@example.test\r\nSubject: s\r\n\r\nbody\r\n"
+OURS = b"Authentication-Results: mail.example.test;\r\n\tdmarc=pass header.from=stranger.test%s\r\n"
+
+
+async def handed_on(desk: Desk, content: bytes) -> bytes:
+    desk.number += 1
+    envelope = Envelope(desk.number.to_bytes(16, "big"), "a@stranger.test", (), 0)
+    left = await desk.signer.signed(envelope, content)
+    assert left.endswith(content)
+    return left
+
+
+async def links(desk: Desk, content: bytes) -> tuple[str, list[str]]:
+    message = Message(content)
+    found = await arc.verify(message, canon.BodyDigest(message), desk.names)
+    return found.result, [link.sealer for link in found.links]
+
+
+async def test_what_we_found_is_handed_on() -> None:
+    desk = Desk(key("r1"), key("e1"), shown=["r1", "e1"])
+    first = await handed_on(desk, OURS % b"" + STRANGER)
+    assert await links(desk, first) == ("pass", ["example.test"])
+    assert b"ARC-Authentication-Results: i=1; mail.example.test;\r\n\tdmarc=pass header.from=stranger.test\r\n" in first
+    assert b"DKIM-Signature" not in first
+    # and again, by another host of ours: what the first said is no longer on top
+    second = await handed_on(desk, OURS % b";\r\n\tarc=pass" + first)
+    assert await links(desk, second) == ("pass", ["example.test", "example.test"])
+    assert await links(desk, second.replace(b"Subject: s", b"Subject: t")) == ("fail", [])
+    oracle = pytest.importorskip("dkim")
+    record = keys.record_of(KEYS["r1"]).encode()
+    assert oracle.arc_verify(second, dnsfunc=lambda name, timeout=5: record)[0] == b"pass"
+
+
+async def test_what_is_not_handed_on() -> None:
+    desk = Desk(key("r1"), shown=["r1"])
+    first = await handed_on(desk, OURS % b"" + STRANGER)
+    for content in (STRANGER,  # not checked
+                    b"Authentication-Results: other.example; dmarc=pass\r\n" + STRANGER,
+                    OURS % b";\r\n\tarc=fail" + first,  # a chain that is broken is not mended
+                    OURS % b"" + first, OURS % b";\r\n\tarc=pass" + STRANGER,
+                    OURS % b";\r\n\tarc=temperror" + first,
+                    OURS % b";\r\n\tarc=pass" + first.replace(b"ARC-Seal", b"X-Seal")):
+        assert await handed_on(desk, content) == content

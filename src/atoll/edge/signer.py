@@ -4,7 +4,8 @@ In     messages on their way to other servers; keys of the directory; Names.
 Out    the message with a DKIM-Signature for each kind of key; unsigned if nobody of us answers for it.
 Spec   [RFC 6376 §3.1, §5]. A key is used once the DNS shows it, of each kind the newest: an administrator makes a new
        one, publishes it, and it takes over by itself. While the DNS does not answer, what was known last goes on.
-       A message is signed as its author's domain only if the sender may write in the author's name.
+       A message is signed as its author's domain only if the sender may write in the author's name. What strangers
+       wrote is never signed as ours: where a group sends it on, ARC hands on what we found [RFC 8617 §5.1].
 Fails  never: a message that cannot be signed leaves as it is; `tell` hears why.
 Not    how (sealing.py), when and whereto (transport.send).
 """
@@ -18,7 +19,7 @@ from typing import Literal, Protocol
 
 from atoll.base.clock import Clock
 from atoll.directory.client.model import SigningKey
-from atoll.edge import canon, sealing
+from atoll.edge import arc, canon, dkim, results, sealing
 from atoll.edge.message import Message
 from atoll.edge.names import Names, domain
 from atoll.formats.dkim import keys
@@ -71,11 +72,13 @@ class _Known:
 class Signer:
     """One per transport process. tell: called with a domain and what is wrong with its keys, "" when nothing is."""
 
-    def __init__(self, rights: Rights, names: Names, clock: Clock, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, rights: Rights, names: Names, clock: Clock, tell: Callable[[str, str], None], *,
+                 host: str) -> None:
         self._rights = rights
         self._names = names
         self._clock = clock
         self._tell = tell
+        self._host = host
         self._known: dict[tuple[str, str, bytes], _Known] = {}
         self._signed: dict[tuple[bytes, tuple[str, ...]], bytes] = {}
 
@@ -89,10 +92,12 @@ class Signer:
 
     async def _fields(self, envelope: Envelope, content: bytes) -> bytes:
         message = Message(content)
-        if message.too_long:
+        ours = bool(envelope.user) or envelope.own
+        found = b"" if ours else self._found(message)
+        if message.too_long or not (ours or found):
             return b""
         usable: list[tuple[SigningKey, keys.PrivateKey]] = []
-        for name in await self._names_for(envelope, message):
+        for name in await self._names_for(envelope, message) if ours else _above(self._host):
             usable = await self._usable(name)
             if usable:
                 break
@@ -101,30 +106,43 @@ class Signer:
         place = (envelope.id, tuple(f"{one.selector}.{one.domain}" for one, _ in usable))
         if place not in self._signed:
             body, _ = await canon.BodyDigest(message).get(relaxed=True)
-            now = self._clock.now_ms() // 1000
             if len(self._signed) >= MAX_SIGNED:
                 del self._signed[next(iter(self._signed))]
-            self._signed[place] = b"".join([
-                sealing.seal(message, body, key, domain=one.domain, selector=one.selector, now=now)
-                for one, key in usable])
+            self._signed[place] = self._made(message, body, usable, found)
         return self._signed[place]
 
-    async def _names_for(self, envelope: Envelope, message: Message) -> list[str]:
-        """The domains that may answer for a message, best first: the author's and those above it, the sender's.
+    def _made(self, message: Message, body: bytes, usable: list[tuple[SigningKey, keys.PrivateKey]],
+              found: bytes) -> bytes:
+        now = self._clock.now_ms() // 1000
+        if not found:
+            return b"".join([sealing.seal(message, body, key, domain=one.domain, selector=one.selector, now=now)
+                             for one, key in usable])
+        one, key = usable[0]  # RSA if there is one: few know another for ARC
+        return sealing.link(message, body, key, found, domain=one.domain, selector=one.selector, now=now)
 
-        Nobody of ours answers for what strangers wrote, wherever a group sends it.
-        """
-        if not envelope.user and not envelope.own:
-            return []
+    def _found(self, message: Message) -> bytes:
+        """What we found when a stranger's message came, if it can be handed on: it was checked, its chain is whole."""
+        first = message.fields[0] if message.fields else None
+        if first is None or first.name != b"authentication-results" or not results.pretends(first, self._host):
+            return b""
+        chains = [one.result for one in results.said(first.value) if one.method == "arc"]
+        try:
+            count = len(arc.sets_of(message.fields))
+        except dkim.Fault:
+            return b""
+        if chains not in ([], ["pass"]) or bool(chains) != bool(count) or count >= arc.MAX_SETS:
+            return b""
+        return first.raw.partition(b":")[2]
+
+    async def _names_for(self, envelope: Envelope, message: Message) -> list[str]:
+        """The domains that may answer for a message of ours, best first: the author's, those above it, the sender's."""
         author = message.author()
         sender = domain(envelope.sender.rpartition("@")[2]) or ""
         found = []
         if author.domain and (envelope.own or author.domain == sender or
                               await self._rights.may_send_as(envelope.user, author.address)):
-            found.append(author.domain)
-            if envelope.own:  # reports are from our host, which need not be a domain of its own
-                labels = author.domain.split(".")
-                found += [".".join(labels[at:]) for at in range(1, len(labels) - 1)]
+            # Reports are from our host, which need not be a domain of its own.
+            found += _above(author.domain) if envelope.own else [author.domain]
         if sender and sender not in found:
             found.append(sender)
         return found
@@ -195,6 +213,12 @@ class Signer:
             except keys.BadKey:
                 continue
         return False
+
+
+def _above(name: str) -> list[str]:
+    """A name and those above it, down to two labels."""
+    labels = name.split(".")
+    return [name, *(".".join(labels[at:]) for at in range(1, len(labels) - 1))]
 
 
 def _name_of(one: SigningKey) -> str:

@@ -151,7 +151,7 @@ def _signer(ctx: RoleContext, questions: Questions | None, backend: Backend) -> 
         problems = [text for text in wrong.values() if text]
         ctx.health("dkim", "warn" if problems else "ok", "; ".join(problems[:3]))
 
-    return Signer(backend, questions, ctx.clock, tell)
+    return Signer(backend, questions, ctx.clock, tell, host=ctx.config.island.host)
 
 
 def _signed(sender: Sender | None, signer: Signer | None) -> Signed | None:

@@ -205,15 +205,7 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
         if where.rstrip("`") in variables:
             raise ConfigError(f"{variables[where.rstrip('`')]}: {what}") from None
         raise ConfigError(f"{name}: {_explain(str(error), text)}") from None
-    try:
-        _ = config.checks.networks
-    except ValueError as error:
-        raise ConfigError(f"{name}: checks.trusted_networks: {error}") from None
-    for network in config.admission.trusted:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            raise ConfigError(f"{name}: admission.trusted: {error}") from None
+    _check_networks(config, name)
     names = [database.name for database in config.databases]
     for database in config.databases:
         if names.count(database.name) > 1:
@@ -222,6 +214,16 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
             raise ConfigError(f"{name}: database {database.name} is given to mailbox process {database.process}, "
                               f"but processes.mailboxes is {config.processes.mailboxes}")
     return config
+
+
+def _check_networks(config: Config, name: str) -> None:
+    for key, networks, strict in (("admission.trusted", config.admission.trusted, True),
+                                  ("checks.trusted_networks", config.checks.trusted_networks, False)):
+        for network in networks:
+            try:
+                ipaddress.ip_network(network, strict=strict)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {key}: {error}") from None
 
 
 def _typed(value: str) -> Any:

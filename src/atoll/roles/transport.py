@@ -85,8 +85,7 @@ async def main(ctx: RoleContext) -> None:
     pressure = Pressure(folder, lambda state, detail: ctx.health("disk", state, detail))
     signer = _signer(ctx, questions, backend)
     pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
-                        host=ctx.config.island.host, sender=_signed(sender, signer),
-                        check=_checks(ctx, questions))
+                        host=ctx.config.island.host, sender=_signed(sender, signer), check=_checks(ctx, questions))
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
     lanes = Lanes(pipeline, queue, tracking, ctx.clock, poison)

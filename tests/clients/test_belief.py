@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import smtplib
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
@@ -23,7 +26,8 @@ pytestmark = [pytest.mark.client("postfix", "knot"), pytest.mark.island,
               pytest.mark.skipif(bool(available()), reason=available())]
 OUTSIDE = ("@ MX 10 mail\nmail A 127.0.0.1\n"
            '@ TXT "v=spf1 ip4:127.0.0.1 -all"\n_dmarc TXT "v=DMARC1; p=reject"\n'
-           'soft MX 10 mail\nsoft TXT "v=spf1 ip4:127.0.0.1 -all"\n_dmarc.soft TXT "v=DMARC1; p=quarantine"\n')
+           'soft MX 10 mail\nsoft TXT "v=spf1 ip4:127.0.0.1 -all"\n_dmarc.soft TXT "v=DMARC1; p=quarantine"\n'
+           '_dmarc.strict TXT "v=DMARC1; p=reject; aspf=s"\n')
 FRIEND = "friend@outside.example"
 ZONES = {"outside.example": OUTSIDE, "example.test": "@ MX 10 mail\nmail A 127.0.0.1\n"}
 
@@ -246,6 +250,33 @@ def test_a_group_hands_on_what_was_found(site: Site, outside: Outside, names: Kn
     assert b"ARC-Authentication-Results: i=1; mail.example.test;" in content
     assert b"dmarc=pass" in content
     assert b"DKIM-Signature" not in content
+
+
+def test_postfix_of_others_is_believed_where_it_may_send_and_hears_why_where_not(site: Site, outside: Outside) -> None:
+    who = site.account("reader")
+    before = len(outside.octets())
+    for author in (FRIEND, "boss@strict.outside.example"):
+        with smtplib.SMTP("127.0.0.1", outside.port, timeout=30) as client:
+            client.sendmail(FRIEND, [who.address], str(letter(author, who.address, sender=author)))
+    seen = came(site, who)
+    assert seen.subject == FRIEND
+    assert "spf=pass smtp.mailfrom=outside.example" in results(seen)
+    assert "dmarc=pass" in results(seen)
+    bounce = outside.arrived(before + 1)[-1]
+    assert "Refused by the DMARC policy of strict.outside.example" in " ".join(bounce.as_string().split())
+
+
+def test_keys_are_in_no_log(site: Site, outside: Outside) -> None:
+    """[L003]"""
+    with contextlib.closing(sqlite3.connect(f"file:{site.data}/dir/directory.sqlite?mode=ro", uri=True)) as database:
+        held = [row[0] for row in database.execute("SELECT private FROM dkim_key WHERE deleted = 0")]
+    assert len(held) == 3
+    logs = [*site.data.glob("*.log"), *site.data.glob("dir/audit.log*"), *site.data.glob("queue/tracking/*")]
+    text = b"".join(path.read_bytes() for path in logs)
+    assert b"dkim.create" in text
+    for key in held:
+        part = key[-40:]
+        assert not any(one in text for one in (part, part.hex().encode(), base64.b64encode(part)[:40]))
 
 
 def shown(names: Knot, name: str) -> list[bytes]:

@@ -34,7 +34,7 @@ class TransportOp:
     """The op socket of transport."""
 
     def __init__(self, ctx: RoleContext, queue: Queue, lanes: Lanes, pipeline: Pipeline, submit: HopServer,
-                 tracking: Path, signer: Signer | None) -> None:
+                 tracking: Path, signer: Signer | None = None) -> None:
         self._ctx = ctx
         self._queue = queue
         self._lanes = lanes

@@ -67,7 +67,8 @@ class Desk:
     def __init__(self, server: Server, port: int) -> None:
         self.server = server
         self.clock = Clock()
-        self.names = Questions([f"127.0.0.1:{port}"], self.clock)
+        self.told: list[str] = []
+        self.names = Questions([f"127.0.0.1:{port}"], self.clock, lambda state, text: self.told.append(state))
 
 
 @pytest.fixture
@@ -205,3 +206,21 @@ async def test_memory_is_bounded_by_octets(desk: Desk, monkeypatch: pytest.Monke
     desk.server.answer = lambda query: records(query, "TXT", " ".join(['"' + "x" * 255 + '"'] * 80))
     assert len((await desk.names.text("huge.x"))[0]) == 20_400
     assert ("huge.x", "TXT") not in desk.names._kept
+
+
+async def test_name_servers_that_are_away_are_told_of_and_not_waited_for(desk: Desk,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "QUESTION_SECONDS", 0.3)
+    monkeypatch.setattr(questions, "DEAD_SECONDS", 0.05)
+    desk.server.answer = lambda query: None
+    asked = [desk.names.text(f"{at}.x") for at in range(questions.DEAD_AFTER)]
+    assert all(isinstance(one, Away) for one in await asyncio.gather(*asked, return_exceptions=True))
+    assert desk.told == ["warn"]
+    begin = time.monotonic()
+    with pytest.raises(Away):
+        await desk.names.text("more.x")
+    assert time.monotonic() - begin < 0.25
+    desk.server.answer = lambda query: no(query, "SERVFAIL")
+    with pytest.raises(Away):
+        await desk.names.text("fail.x")
+    assert desk.told == ["warn", "ok"], "one that cannot tell is there"

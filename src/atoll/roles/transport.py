@@ -114,7 +114,8 @@ async def main(ctx: RoleContext) -> None:
 def _questions(ctx: RoleContext) -> Questions | None:
     """What the DNS is asked on account of strangers; None: nothing."""
     sending = ctx.config.sending
-    return None if sending.mode == "off" else Questions(sending.name_servers, ctx.clock)
+    return None if sending.mode == "off" else Questions(sending.name_servers, ctx.clock,
+                                                        lambda state, text: ctx.health("dns", state, text))
 
 
 def _checks(ctx: RoleContext, questions: Questions | None) -> Arrival | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from atoll.base.clock import Clock
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dns.message import Message
 
 QUESTION_SECONDS = 6.0
+DEAD_AFTER, DEAD_SECONDS = 8, 2.0
+"""So many questions in a row without any answer: name servers are away. Then mail waits this long for each."""
 AT_ONCE = 400
 """Questions under way, each with a socket; more wait."""
 KEPT_OCTETS = 8 << 20
@@ -37,15 +39,21 @@ Key = tuple[str, str]
 
 
 class Questions:
-    """One per process. servers: "address" or "address:port" of name servers; none: the machine's own."""
+    """One per process. servers: "address" or "address:port" of name servers; none: the machine's own.
 
-    def __init__(self, servers: Sequence[str], clock: Clock) -> None:
+    tell: hears "warn" or "ok" with a sentence for `atoll health`.
+    """
+
+    def __init__(self, servers: Sequence[str], clock: Clock,
+                 tell: Callable[[str, str], None] = lambda state, text: None) -> None:
         self._resolver = resolver_of(servers)
         self._clock = clock
         self._kept: OrderedDict[Key, tuple[float, int, Values]] = OrderedDict()
         self._octets = 0
         self._asking: dict[Key, asyncio.Task[Values]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._tell = tell
+        self._unanswered = 0
 
     async def text(self, name: str) -> Sequence[bytes]:
         """TXT records, the strings of each joined. Away."""
@@ -95,11 +103,16 @@ class Questions:
             return ()
         async with self._slots:
             try:
-                answer = await self._resolver.resolve(asked, kind, raise_on_no_answer=False, lifetime=QUESTION_SECONDS)
+                answer = await self._resolver.resolve(
+                    asked, kind, raise_on_no_answer=False,
+                    lifetime=QUESTION_SECONDS if self._unanswered < DEAD_AFTER else DEAD_SECONDS)
+                self._heard(True)
             except dns.resolver.NXDOMAIN as no:
+                self._heard(True)
                 self._keep(key, (), _no_seconds(cast(Any, no).responses().get(asked)))
                 return ()
-            except (dns.exception.DNSException, OSError):
+            except (dns.exception.DNSException, OSError) as error:
+                self._heard(isinstance(error, dns.resolver.NoNameservers))  # that is an answer: "I cannot tell"
                 raise Away(f"The name servers of {name[:100]} do not answer") from None
         if answer.rrset is None:
             values, seconds = (), _no_seconds(answer.response)
@@ -107,6 +120,14 @@ class Questions:
             values, seconds = _read(list(answer.rrset), kind), answer.expiration - time.time()
         self._keep(key, values, seconds)
         return values
+
+    def _heard(self, answered: bool) -> None:
+        before, self._unanswered = self._unanswered, 0 if answered else self._unanswered + 1
+        if self._unanswered == DEAD_AFTER:
+            self._tell("warn", f"{DEAD_AFTER} questions to the name servers in a row were not answered: mail from "
+                               "strangers comes in unchecked, and waits for that")
+        elif answered and before >= DEAD_AFTER:
+            self._tell("ok", "")
 
     def _keep(self, key: Key, values: Values, seconds: float) -> None:
         size = sum(len(one) for one in values)

@@ -64,3 +64,8 @@ class Outside(Postfix):
             time.sleep(0.05)
         assert len(found) == count
         return found
+
+    def octets(self) -> list[bytes]:
+        """What has arrived so far, oldest first, as it lies there: lines end with LF, Return-Path on top."""
+        paths = sorted((self.folder / "mail").glob("all/new/*"), key=lambda path: path.stat().st_mtime_ns)
+        return [path.read_bytes() for path in paths]

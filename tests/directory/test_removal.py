@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import pytest
 
 from atoll.directory.server.removal import Removed, fates
@@ -95,7 +97,8 @@ async def test_an_older_version_refuses_the_newer_database(house: House) -> None
     old = Schema(((1, ""),))
     raw = engine.open(house.folder / "dir" / "directory.sqlite")
     try:
-        said = "newer version has written this database: it is at schema 2, this version knows 1"
+        newest = Schema.of(files("atoll.directory.server") / "sql").version
+        said = f"newer version has written this database: it is at schema {newest}, this version knows 1"
         with pytest.raises(SchemaError, match=said):
             migrate(engine, raw, old)
     finally:

@@ -415,6 +415,49 @@ def import_files() -> Target:
     return run
 
 
+def belief() -> Target:
+    """Fields of messages that say who they are from."""
+    from atoll.edge import arc, canon, dkim, results
+    from atoll.edge.message import Message
+
+    def run(data: bytes) -> None:
+        message = Message(data)
+        author = message.author()
+        assert bool(author.domain) != bool(author.fault)
+        for field in message.fields:
+            with suppress(dkim.Fault):
+                dkim.parsed(field, dkim.read(field), needs_from=True)
+            results.said(field.value)
+            canon.without_signature(field, relaxed=True)
+        with suppress(dkim.Fault):
+            arc.sets_of(message.fields)
+        for relaxed in (True, False):
+            whole = b"".join(canon.body(message, relaxed=relaxed))
+            assert not whole or whole.endswith(b"\r\n")
+        assert results.ours_alone(message, "mail.example.test", ()).endswith(data[message.body:])
+
+    return run
+
+
+def belief_records() -> Target:
+    """What others put into the DNS: SPF, DMARC, DKIM keys."""
+    from atoll.edge import dmarc, spf_record
+    from atoll.formats.dkim import keys
+
+    values = dict.fromkeys("slodiphv", "a.b-c@d.example")
+
+    def run(data: bytes) -> None:
+        dmarc.read("x.example", [data])
+        with suppress(keys.BadKey):
+            keys.public_key(data)
+        with suppress(ValueError):
+            for one in spf_record.record(b"v=spf1 " + data).mechanisms:
+                spf_record.expand(one.target, values)
+
+    return run
+
+
 TARGETS: dict[str, Callable[[], Target]] = {made.__name__: made for made in (
     smtp_reader, smtp_commands, smtp_replies, lmtp, imap_reader, imap_commands, imap_names, pop3, mime, search_text,
-    mime_values, rpc, token, config, store_values, import_responses, import_files)}
+    mime_values, rpc, token, config, store_values, import_responses, import_files, belief,
+    belief_records)}

@@ -10,9 +10,6 @@ SPOKEN = {"SMTP", "IMAP", "POP3", "MIME", "AUTH"}
 NOT_YET = {
     "S010": "nothing is sent to other servers yet",
     "S034": "no API makes headers yet",
-    "S035": "senders are not judged (DMARC) yet",
-    "S037": "no Authentication-Results of our own yet: nothing to firewall",
-    "S038": "DKIM is not verified yet",
     "S046": "no MX is looked up yet",
     "S048": "no MTA-STS policy is fetched yet",
     "A007": "no HTTP service yet",

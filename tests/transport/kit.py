@@ -25,7 +25,7 @@ from atoll.runtime.metrics import Metrics
 from atoll.sql import SqlError
 from atoll.sql.sqlite import SqliteEngine
 from atoll.transport.lanes import Lanes
-from atoll.transport.pipeline import Pipeline
+from atoll.transport.pipeline import Check, Pipeline, Send
 from atoll.transport.pressure import Pressure
 from atoll.transport.queue import Queue, Schedule
 from atoll.transport.rates import HOUR, MINUTE, Rate
@@ -136,6 +136,8 @@ class PostOffice:
         self.schedule = Schedule(seconds=(0.05, 0.1, 0.2), give_up_ms=1000, tries=3)
         self.patience = 1.0
         self.per_hour = 0
+        self.check: Check | None = None
+        self.sender: Send | None = None
         self.clock = SystemClock()
         self.clients: list[Client] = []
         self.health: dict[str, str] = {}
@@ -162,7 +164,7 @@ class PostOffice:
                                 self.patience)
         self.pressure = Pressure(folder, self.health.__setitem__, reserve=1 << 20)
         self.pipeline = Pipeline(self.backend, self.into, self.queue, self.tracking, self.pressure, self.clock,
-                                 Metrics(), host=HOST)
+                                 Metrics(), host=HOST, sender=self.sender, check=self.check)
         common = {"admit": lambda peer: True, "host": HOST, "limit": self.limits.message,
                   "recipients": self.limits.recipients}
         self.relay = HopServer(self.pipeline.accept, self.clock, **common,

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from atoll.admin.ops_dkim import DkimCreate, DkimFilter, DkimName, DkimRow, DkimRows, DkimState, DkimStates
 from atoll.admin.ops_groups import (
     GroupChange,
     GroupCreate,
@@ -70,6 +71,13 @@ from atoll.directory.client.model import Role, Who
 from atoll.runtime.rpc import Empty
 
 __all__ = [
+    "DkimCreate",
+    "DkimFilter",
+    "DkimName",
+    "DkimRow",
+    "DkimRows",
+    "DkimState",
+    "DkimStates",
     "GroupChange",
     "GroupCreate",
     "GroupFilter",
@@ -418,6 +426,10 @@ OPS: dict[str, Op] = {
     "domain.show": Op(DomainName, DomainRow),
     "domain.change": Op(DomainChange, Empty),
     "domain.remove": Op(DomainName, Empty),
+    "dkim.create": Op(DkimCreate, Empty),
+    "dkim.check": Op(DkimFilter, DkimStates, "transport"),
+    "dkim.list": Op(DkimFilter, DkimRows),
+    "dkim.remove": Op(DkimName, Empty),
     "mailbox.create": Op(MailboxCreate, MailboxCreated),
     "mailbox.list": Op(MailboxFilter, Mailboxes),
     "mailbox.show": Op(MailboxAddress, MailboxShow),

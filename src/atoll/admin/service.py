@@ -23,6 +23,7 @@ from atoll.base import audit as audit_log
 from atoll.base.ids import from_text, to_text
 from atoll.directory.client.model import MAX_PASSWORD, ClientFacts, GroupInfo, MailboxInfo, Quota
 from atoll.directory.server.auth import hashes
+from atoll.directory.server.dkim import KINDS
 from atoll.directory.server.groups import name_of
 from atoll.directory.server.parts import Parts
 from atoll.directory.server.register import secret
@@ -32,7 +33,7 @@ from atoll.runtime.rpc import Call, Empty, Handler, RpcError
 
 _SECRET = frozenset({"password", "hash"})
 """Parameters that never reach the audit log."""
-_READS = frozenset({"list", "show", "get", "verify", "usage", "backups", "recoverable", "trace", "removed"})
+_READS = frozenset({"check", "list", "show", "get", "verify", "usage", "backups", "recoverable", "trace", "removed"})
 
 
 class AdminService:
@@ -54,6 +55,7 @@ class AdminService:
         self._own: dict[str, Callable[[Call, Any], Awaitable[msgspec.Struct | None]]] = {
             "domain.create": self.domain_create, "domain.list": self.domain_list, "domain.show": self.domain_show,
             "domain.change": self.domain_change, "domain.remove": self.domain_remove,
+            "dkim.create": self.dkim_create, "dkim.list": self.dkim_list, "dkim.remove": self.dkim_remove,
             "mailbox.create": self.mailbox_create, "mailbox.list": self.mailbox_list,
             "mailbox.show": self.mailbox_show, "mailbox.change": self.mailbox_change,
             "mailbox.disable": self.mailbox_disable, "mailbox.enable": self.mailbox_enable,
@@ -119,6 +121,16 @@ class AdminService:
 
     async def domain_remove(self, call: Call, ask: ops.DomainName) -> None:
         await self._register.remove_domain(ask.name)
+
+    async def dkim_create(self, call: Call, ask: ops.DkimCreate) -> None:
+        await self._parts.dkim.create(ask.domain, ask.kinds or KINDS)
+
+    async def dkim_list(self, call: Call, ask: ops.DkimFilter) -> ops.DkimRows:
+        return ops.DkimRows([ops.DkimRow(name, selector, kind, f"{selector}._domainkey.{name}", record, created)
+                             for name, selector, kind, record, created in self._parts.dkim.rows(ask.domain)])
+
+    async def dkim_remove(self, call: Call, ask: ops.DkimName) -> None:
+        await self._parts.dkim.remove(ask.domain, ask.selector)
 
     async def alias_create(self, call: Call, ask: ops.AliasCreate) -> None:
         await self._register.create_alias(ask.alias, ask.mailbox)

@@ -86,6 +86,23 @@ class Sending(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                                                                   "are not public")] = ()
 
 
+class Checks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Is mail from strangers from whom it says? Not checked while sending.mode is off: no name server is asked."""
+
+    mode: Annotated[Literal["enforce", "note", "off"], Meta(
+        description="enforce: do what the DMARC policy of the author's domain asks; note: write Authentication-Results "
+                    "only; off: check nothing")] = "enforce"
+    trusted_networks: Annotated[tuple[str, ...], Meta(description="Networks whose mail is not checked")] = (
+        "127.0.0.0/8", "::1/128")
+    trusted_sealers: Annotated[tuple[str, ...], Meta(description="Domains whose ARC seals are believed: mailing lists, "
+                                                                 "forwarders")] = ()
+
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """trusted_networks, parsed."""
+        return tuple(ipaddress.ip_network(one, strict=False) for one in self.trusted_networks)
+
+
 class Imap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Limits of IMAP."""
 
@@ -145,6 +162,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     databases: tuple[DatabaseAt, ...] = (DatabaseAt(name="db1", process=1), DatabaseAt(name="db2", process=2))
     smtp: Smtp = Smtp()
     sending: Sending = Sending()
+    checks: Checks = Checks()
     imap: Imap = Imap()
     admission: Admission = Admission()
     store: Store = Store()
@@ -187,11 +205,7 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
         if where.rstrip("`") in variables:
             raise ConfigError(f"{variables[where.rstrip('`')]}: {what}") from None
         raise ConfigError(f"{name}: {_explain(str(error), text)}") from None
-    for network in config.admission.trusted:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            raise ConfigError(f"{name}: admission.trusted: {error}") from None
+    _check_networks(config, name)
     names = [database.name for database in config.databases]
     for database in config.databases:
         if names.count(database.name) > 1:
@@ -200,6 +214,16 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
             raise ConfigError(f"{name}: database {database.name} is given to mailbox process {database.process}, "
                               f"but processes.mailboxes is {config.processes.mailboxes}")
     return config
+
+
+def _check_networks(config: Config, name: str) -> None:
+    for key, networks, strict in (("admission.trusted", config.admission.trusted, True),
+                                  ("checks.trusted_networks", config.checks.trusted_networks, False)):
+        for network in networks:
+            try:
+                ipaddress.ip_network(network, strict=strict)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {key}: {error}") from None
 
 
 def _typed(value: str) -> Any:

@@ -18,7 +18,7 @@ from atoll.mailbox.blobs import Prepared, RecentDigests
 from atoll.mailbox.database import MailboxDatabase
 from atoll.mailbox.errors import StoreError, no_folder
 from atoll.mailbox.memory import MailboxMemory
-from atoll.mailbox.model import Delivered, Delivery
+from atoll.mailbox.model import Delivered, Delivery, WellKnown
 from atoll.mailbox.place import Threads, check_room, check_uids, kw_column, place, thread_hashes
 from atoll.mailbox.tx import INSERT_KEY, Tx
 from atoll.sql.engine import Record, Value
@@ -172,7 +172,7 @@ def _one(tx: Tx, mailbox: _Mailbox, request: Request, recent: RecentDigests, now
     if known is not None:
         return known
     memory = mailbox.memory
-    folder = memory.at(delivery.path)
+    folder = (memory.wellknown(WellKnown.JUNK) if delivery.junk else None) or memory.at(delivery.path)
     if folder is None or folder.hidden:  # +detail names a folder that is not there: mail is never refused for that
         folder = memory.at("INBOX")
     if folder is None:

@@ -177,6 +177,7 @@ class Delivery:
     """One copy for one mailbox. key: network message id, recipient and hop, made by transport; b"" never repeats.
 
     limited: False for what the mailbox itself has to say to its owner: it comes in however full it is.
+    junk: into the folder for junk, if the mailbox has one.
     """
 
     mailbox: MailboxId
@@ -187,6 +188,7 @@ class Delivery:
     flags: Flag = NO_FLAGS
     keywords: frozenset[str] = frozenset()
     limited: bool = True
+    junk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from atoll.protocols.imap.proxy import ImapProxy
 from atoll.protocols.pop3.proxy import Pop3Proxy
 from atoll.protocols.smtp.front import SmtpFront
 from atoll.protocols.smtp.types import Limits as SmtpLimits
-from atoll.runtime.admission import Admission, Rates, Ticket, sessions_for
+from atoll.runtime.admission import Admission, Rates, Ticket, among, sessions_for
 from atoll.runtime.awaiting import first
 from atoll.runtime.listen import Listener
 from atoll.runtime.paths import RunPaths
@@ -69,6 +69,8 @@ async def main(ctx: RoleContext) -> None:
     def reload(config: Config) -> None:
         smtp.limits = _smtp_limits(config)  # of new connections
         smtp.sends = config.sending.mode != "off"
+        checks, networks = smtp.sends and config.checks.mode != "off", config.checks.networks
+        smtp.checked = lambda ip: checks and not among(ip, networks)
 
     reload(ctx.config)
     ctx.on_reload(reload)

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atoll.base.config import Config
 from atoll.delivery.into_mailbox import IntoMailbox
@@ -25,6 +26,7 @@ from atoll.roles.transport_op import TransportOp
 from atoll.runtime.egress import Egress
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
+from atoll.runtime.questions import Questions
 from atoll.runtime.role import RoleContext, run
 from atoll.runtime.rpc import RpcClient, RpcError
 from atoll.runtime.sockets import serve_unix
@@ -38,6 +40,10 @@ from atoll.transport.rates import HOUR, MINUTE, Rate
 from atoll.transport.send.sender import Sender, Smarthost
 from atoll.transport.tracking import Tracking
 
+if TYPE_CHECKING:  # loaded by islands that send: cryptography alone is 10 MB
+    from atoll.edge.arrival import Arrival
+    from atoll.edge.signer import Signed, Signer
+
 DRAIN_SECONDS = 10.0
 """How long messages under way are waited for, at least, when the role stops."""
 log = logging.getLogger(__name__)
@@ -47,7 +53,7 @@ async def main(ctx: RoleContext) -> None:
     """Open the queue, serve, finish what is in flight."""
     paths, folder = RunPaths(ctx.data), DataPaths(ctx.data).queue
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sender = _sender(ctx)  # reads what it needs before the file system closes
+    sender, questions = _sender(ctx), _questions(ctx)  # read what they need before the file system closes
     # Before the first thread: a thread keeps what it could open.
     ctx.restrict(read=[], write=[folder], connect_tcp=sender is not None)
     directory = RpcClient(paths.backend)
@@ -77,12 +83,13 @@ async def main(ctx: RoleContext) -> None:
 
     mailboxes = IntoMailbox(paths.lmtp, is_mailbox)
     pressure = Pressure(folder, lambda state, detail: ctx.health("disk", state, detail))
+    signer = _signer(ctx, questions, backend)
     pipeline = Pipeline(backend, mailboxes, queue, tracking, pressure, ctx.clock, ctx.metrics,
-                        host=ctx.config.island.host, sender=sender)
+                        host=ctx.config.island.host, sender=_signed(sender, signer), check=_checks(ctx, questions))
     ctx.metrics.gauge("queue_recipients", queue.depth)
     relay, submit = _hops(ctx, pipeline, backend, await backend.verifier(ctx.instance, "submit"))
     lanes = Lanes(pipeline, queue, tracking, ctx.clock, poison)
-    op = TransportOp(ctx, queue, lanes, pipeline, submit, folder / "tracking")
+    op = TransportOp(ctx, queue, lanes, pipeline, submit, folder / "tracking", signer)
     servers = [await serve_unix(relay, ctx.listeners["smtp-in"]),
                await serve_unix(submit, ctx.listeners["submit"]),
                await op.serve(ctx.listeners["op"])]
@@ -102,6 +109,58 @@ async def main(ctx: RoleContext) -> None:
     await queue.close()
     await tracking.close()
     await directory.close()
+
+
+def _questions(ctx: RoleContext) -> Questions | None:
+    """What the DNS is asked on account of strangers; None: nothing."""
+    sending = ctx.config.sending
+    return None if sending.mode == "off" else Questions(sending.name_servers, ctx.clock,
+                                                        lambda state, text: ctx.health("dns", state, text))
+
+
+def _checks(ctx: RoleContext, questions: Questions | None) -> Arrival | None:
+    """What strangers' mail is checked by."""
+    checks = ctx.config.checks
+    if questions is None or checks.mode == "off":
+        return None
+    from atoll.edge.arrival import Arrival
+
+    arrival = Arrival(questions, ctx.clock, host=ctx.config.island.host)
+
+    def configured(config: Config) -> None:
+        now = config.checks  # to begin or to end checking takes a new process
+        arrival.set(now.networks, now.trusted_sealers, enforce=now.mode == "enforce")
+
+    configured(ctx.config)
+    ctx.on_reload(configured)
+    return arrival
+
+
+def _signer(ctx: RoleContext, questions: Questions | None, backend: Backend) -> Signer | None:
+    """What signs the mail that leaves."""
+    if questions is None:
+        return None
+    from atoll.edge.signer import Signer
+
+    wrong: dict[str, str] = {}
+
+    def tell(domain: str, what: str) -> None:
+        if what == wrong.get(domain, ""):
+            return
+        wrong[domain] = what
+        problems = [text for text in wrong.values() if text]
+        ctx.health("dkim", "warn" if problems else "ok", "; ".join(problems[:3]))
+
+    return Signer(backend, questions, ctx.clock, tell, host=ctx.config.island.host)
+
+
+def _signed(sender: Sender | None, signer: Signer | None) -> Signed | None:
+    """The way to other servers, with signatures of ours."""
+    if sender is None or signer is None:
+        return None
+    from atoll.edge.signer import Signed
+
+    return Signed(sender, signer)
 
 
 def _sender(ctx: RoleContext) -> Sender | None:

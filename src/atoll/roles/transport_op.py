@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atoll.admin import ops
 from atoll.base.ids import from_text, to_text
@@ -21,6 +22,9 @@ from atoll.transport.pipeline import Pipeline
 from atoll.transport.queue import Job, Length, Queue
 from atoll.transport.tracking import search
 
+if TYPE_CHECKING:
+    from atoll.edge.signer import Signer
+
 MESSAGES_AT_ONCE = 1000
 PIECE = 4 << 20
 """Octets of a message in one answer."""
@@ -30,13 +34,14 @@ class TransportOp:
     """The op socket of transport."""
 
     def __init__(self, ctx: RoleContext, queue: Queue, lanes: Lanes, pipeline: Pipeline, submit: HopServer,
-                 tracking: Path) -> None:
+                 tracking: Path, signer: Signer | None = None) -> None:
         self._ctx = ctx
         self._queue = queue
         self._lanes = lanes
         self._pipeline = pipeline
         self._submit = submit
         self._tracking = tracking
+        self._signer = signer
         self._server = RpcServer({
             "queue.list": (Empty, self._list),
             "queue.show": (ops.QueueName, self._show),
@@ -45,6 +50,7 @@ class TransportOp:
             "queue.suspend": (ops.QueueStop, self._suspend),
             "queue.export": (ops.PieceOf, self._export),
             "message.trace": (ops.TraceFilter, self._trace),
+            "dkim.check": (ops.DkimFilter, self._dkim),
             "session.list": (ops.SessionFilter, self._sessions),
             "session.end": (ops.SessionEnd, self._end),
         }, admit=lambda peer: ctx.is_role(peer.pid, "directory"))
@@ -111,6 +117,12 @@ class TransportOp:
             ident=_id(params.id).hex(), since=params.since, limit=params.limit)
         return ops.Trace([ops.TraceRow(one.time, one.event, to_text(bytes.fromhex(one.id)), one.sender, one.recipient,
                                        one.detail) for one in events])
+
+    async def _dkim(self, _: Call, params: ops.DkimFilter) -> ops.DkimStates:
+        if self._signer is None:
+            raise RpcError("refused", "this island does not send: nothing is signed, and no name server is asked")
+        return ops.DkimStates([ops.DkimState(one.selector, one.kind, one.state)
+                               for one in await self._signer.check(params.domain)])
 
     # -- sessions
 

@@ -10,7 +10,7 @@ Not    sockets (runtime.listen), wrong passwords (the directory counts those).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from atoll.base.clock import Clock
@@ -44,6 +44,16 @@ def prefix_of(ip: str) -> str:
         return ip
     address = ipaddress.IPv6Address(ip.partition("%")[0])
     return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) + "/64"
+
+
+def among(ip: str, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    """Is this client's address in one of them? An IPv4 address is itself however the socket writes it."""
+    try:
+        address = ipaddress.ip_address(ip.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return any((mapped or address) in network for network in networks)
 
 
 @dataclass(slots=True)

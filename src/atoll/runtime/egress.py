@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver
     from dns.nameserver import Nameserver
     from dns.resolver import Answer
 
@@ -62,13 +63,10 @@ class Egress:
     """
 
     def __init__(self, *, servers: Sequence[str] = (), allowed: Iterable[str] = ()) -> None:
-        import dns.asyncresolver  # 0.3 s: only roles that go out pay for it
-        from dns.resolver import LRUCache
+        from dns.resolver import LRUCache  # 0.3 s: only roles that go out pay for it
 
         self._allowed: list[Network] = [ipaddress.ip_network(one, strict=False) for one in allowed]
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
-        if servers:
-            self._resolver.nameservers = [_server(one) for one in servers]
+        self._resolver = resolver_of(servers)
         self._resolver.lifetime = LOOKUP_SECONDS
         self._resolver.cache = LRUCache(MAX_CACHED)
 
@@ -145,6 +143,16 @@ class Egress:
             except OSError as error:
                 why = (error.strerror or "no connection").lower()
         raise Away(f"{host.name} cannot be reached: {why}")
+
+
+def resolver_of(servers: Sequence[str]) -> Resolver:
+    """Asks these name servers, or those of the machine."""
+    import dns.asyncresolver
+
+    resolver = dns.asyncresolver.Resolver(configure=not servers)
+    if servers:
+        resolver.nameservers = [_server(one) for one in servers]
+    return resolver
 
 
 def _server(text: str) -> Nameserver:

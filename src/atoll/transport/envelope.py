@@ -41,6 +41,8 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     envid: str = ""
     own: bool = False
     """A report of ours: like a person's mail it may leave the island."""
+    junk: bool = False
+    """Its copies belong in the folder for junk."""
 
     @property
     def may_leave(self) -> bool:
@@ -54,11 +56,15 @@ def delivery_key(message: NetworkMessageId, mailbox: bytes, detail: str, hop: in
 
 
 class LmtpFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """XATOLL on RCPT of the LMTP hop: the delivery key, the folder asked for by +detail, the time of arrival (ms)."""
+    """XATOLL on RCPT of the LMTP hop: the delivery key, the folder asked for by +detail, the time of arrival (ms).
+
+    junk: into the folder for junk, whatever +detail says.
+    """
 
     key: bytes
     detail: str = ""
     received: int = 0
+    junk: bool = False
 
 
 class Target(msgspec.Struct, frozen=True):

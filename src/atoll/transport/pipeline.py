@@ -12,8 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from atoll.base.clock import Clock
 from atoll.base.failpoints import FAILPOINTS
@@ -47,6 +50,29 @@ class Deliver(Protocol):
     def deliver(self, backend: str, sender: str, targets: Sequence[Target], content: bytes,
                 done: Callable[[list[Reply]], None], *, alone: bool = False) -> None:
         """done gets a reply for each target. alone: beside no other message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of checking a message. reply: it is refused; junk: it goes to Junk; story: for the tracking log."""
+
+    content: bytes
+    reply: Reply | None
+    junk: bool
+    story: str
+
+
+class Check(Protocol):
+    """edge.arrival: the agents at the end of DATA."""
+
+    def applies(self, envelope: Envelope) -> bool:
+        """Is this a message to check?"""
+
+    def cleaned(self, content: bytes) -> bytes:
+        """One that is not checked: without what only we may write."""
+
+    async def check(self, envelope: Envelope, content: bytes) -> Checked:
+        """Within a bounded time."""
 
 
 class NotReached(Exception):
@@ -124,7 +150,8 @@ class Pipeline:
     """The stages, joined."""
 
     def __init__(self, directory: Backend, mailboxes: Deliver, queue: Queue, tracking: Tracking, pressure: Pressure,
-                 clock: Clock, metrics: Metrics, *, host: str, sender: Send | None = None) -> None:
+                 clock: Clock, metrics: Metrics, *, host: str, sender: Send | None = None,
+                 check: Check | None = None) -> None:
         self._directory = directory
         self._mailboxes = mailboxes
         self._queue = queue
@@ -134,6 +161,7 @@ class Pipeline:
         self._metrics = metrics
         self._host = host
         self._sender = sender
+        self._check = check
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- receive
@@ -147,9 +175,30 @@ class Pipeline:
             self._refuse(envelope, replies.NO_SPACE, done)
         elif is_loop(content):
             self._refuse(envelope, replies.LOOP, done)
+        elif self._check is None:
+            self._admit(envelope, content, done)
+        elif self._check.applies(envelope):
+            self._task(self._checked(self._check, envelope, content, done))
         else:
-            self.attempt(Attempt(envelope, content, lambda attempt: self._attempted(attempt, done)),
-                         [(one.address, one.address) for one in envelope.recipients])
+            self._admit(envelope, self._check.cleaned(content), done)
+
+    async def _checked(self, check: Check, envelope: Envelope, content: bytes, done: Callable[[Reply], None]) -> None:
+        """Nothing that was not checked comes in: an error of ours means later."""
+        try:
+            checked = await check.check(envelope, content)
+        except Exception:
+            _log.exception("a message could not be checked")
+            self._refuse(envelope, replies.TRY_LATER, done)
+            return
+        self._tracking.event("CHECK", envelope, "", checked.story)
+        if checked.reply is not None:
+            self._refuse(envelope, checked.reply, done)
+            return
+        self._admit(msgspec.structs.replace(envelope, junk=True) if checked.junk else envelope, checked.content, done)
+
+    def _admit(self, envelope: Envelope, content: bytes, done: Callable[[Reply], None]) -> None:
+        self.attempt(Attempt(envelope, content, lambda attempt: self._attempted(attempt, done)),
+                     [(one.address, one.address) for one in envelope.recipients])
 
     def _refuse(self, envelope: Envelope, reply: Reply, done: Callable[[Reply], None]) -> None:
         self._tracking.event("REFUSE", envelope, "", f"{reply.code} {reply.status} {reply.text}")
@@ -258,7 +307,8 @@ class Pipeline:
         envelope = attempt.envelope
         for backend, group in groups.items():
             targets = [Target(mailbox, copies[mailbox, detail].database,
-                              LmtpFacts(delivery_key(envelope.id, mailbox, detail), detail, envelope.received))
+                              LmtpFacts(delivery_key(envelope.id, mailbox, detail), detail, envelope.received,
+                                        envelope.junk))
                        for mailbox, detail in group]
             self._mailboxes.deliver(backend, envelope.sender, targets, attempt.content,
                                     partial(self._delivered, attempt, list(group.values())), alone=attempt.alone)

@@ -1,6 +1,6 @@
 """The message tracking log: one JSON line an event, by which `atoll message trace` tells a message's way.
 
-In     events RECEIVE, REFUSE, DELIVER, DEFER, FAIL, DSN of envelopes.
+In     events RECEIVE, CHECK, REFUSE, DELIVER, DEFER, FAIL, DSN of envelopes.
 Out    files named by the time of their first event, written in batches by a thread; no fsync: a trace is not mail.
        A file ends at FILE_BYTES; the oldest go when there are more than KEEP_FILES.
 Fails  a disk that refuses: lines are dropped and counted, mail goes on (health says so).

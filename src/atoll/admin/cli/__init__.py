@@ -24,6 +24,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "mailbox": ("mailbox", "Mailboxes: people's and shared ones."),
     "alias": ("alias", "More addresses for a mailbox."),
     "group": ("group", "Distribution groups: one address for many people."),
+    "dkim": ("dkim", "Keys that sign the mail of our domains (DKIM)."),
     "app-password": ("app_password", "Passwords for one program each, made by the server."),
     "quota": ("quota", "How much a mailbox may hold."),
     "session": ("session", "Who is signed in; sign them out."),

@@ -27,6 +27,7 @@ from atoll.directory.client.model import (
     Refused,
     Sending,
     SignedIn,
+    SigningKey,
 )
 from atoll.directory.client.tokens import TokenVerifier
 from atoll.runtime.rpc import Empty, RpcClient, RpcError
@@ -45,6 +46,7 @@ class Backend(Feed):
         self._born = born
         self._mailboxes: ShortCache[bytes, MailboxInfo] = ShortCache(self.clock, yes=UNTIL_CHANGED)
         self._addresses: ShortCache[str, MailboxInfo] = ShortCache(self.clock, yes=UNTIL_CHANGED)
+        self._signing: ShortCache[str, list[SigningKey]] = ShortCache(self.clock, yes=UNTIL_CHANGED, no=UNTIL_CHANGED)
         self._stopped: set[bytes] = set()
         self._instance = ""
         self._verifiers: list[TokenVerifier] = []
@@ -73,6 +75,7 @@ class Backend(Feed):
         super().forget()
         self._mailboxes.clear()
         self._addresses.clear()
+        self._signing.clear()
 
     def apply(self, change: Changed) -> None:
         super().apply(change)
@@ -82,6 +85,7 @@ class Backend(Feed):
         else:
             self._mailboxes.clear()
             self._addresses.clear()
+            self._signing.clear()
 
     async def _key(self, instance: str) -> bytes:
         return (await self.rpc.call("audience", wire.Audience(instance), wire.AudienceKey, repeat=True)).key
@@ -128,6 +132,16 @@ class Backend(Feed):
     async def may_send_as(self, user: bytes, address: str) -> bool:
         """May this user write in the name of this address (envelope sender, From)?"""
         return (await self.rpc.call("may_send_as", wire.SendAs(user, address), wire.YesNo, repeat=True)).yes
+
+    async def signing_keys(self, domain: str) -> list[SigningKey]:
+        """The DKIM keys of a domain of ours, newest first; transport only."""
+        known = self._signing.get(domain)
+        if isinstance(known, Missing):
+            generation = self._generation
+            known = (await self.rpc.call("signing_keys", wire.Domain(domain), wire.SigningKeys, repeat=True)).keys
+            if generation == self._generation:
+                self._signing.put(domain, known or None)
+        return known or []
 
     async def next_epoch(self, database: str, at_least: int = 0) -> int:
         """The next epoch of a database: higher than any given out before and not below `at_least`; durable.

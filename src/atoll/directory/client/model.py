@@ -195,3 +195,14 @@ class Refused(Exception):
         self.reason: RefusedReason = reason
         self.text = text
         self.delay = delay
+
+
+class SigningKey(msgspec.Struct, frozen=True):
+    """A DKIM key of a domain of ours. private: PKCS #8."""
+
+    domain: str
+    selector: str
+    private: bytes
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.selector}._domainkey.{self.domain})"

@@ -20,6 +20,7 @@ from atoll.directory.client.model import (
     RefusedReason,
     Revocation,
     SignedIn,
+    SigningKey,
 )
 
 
@@ -104,6 +105,12 @@ class SendAs(msgspec.Struct):
 
     user: bytes
     address: str
+
+
+class SigningKeys(msgspec.Struct):
+    """backend "signing_keys" (of a Domain; transport only): newest first."""
+
+    keys: list[SigningKey]
 
 
 class OwnerEpoch(msgspec.Struct):

@@ -15,6 +15,7 @@ from atoll.base.clock import Clock
 from atoll.directory.server.auth.lane import HashLane
 from atoll.directory.server.auth.signin import FLOOR_SECONDS, PasswordSignIn
 from atoll.directory.server.database import Database, open_database
+from atoll.directory.server.dkim import Dkim
 from atoll.directory.server.recipients import Recipients
 from atoll.directory.server.register import Register
 from atoll.directory.server.service import Service
@@ -34,6 +35,7 @@ class Parts:
     audit: AuditLog
     sign_in: PasswordSignIn
     service: Service
+    dkim: Dkim
 
     async def close(self) -> None:
         """Finish what waits and close the files."""
@@ -56,5 +58,7 @@ async def open_parts(engine: Engine, folder: Path, clock: Clock, *, instance: st
         raise
     recipients, register, sessions, lane = Recipients(database), Register(database), Sessions(clock, born), HashLane()
     sign_in = PasswordSignIn(recipients, register, sessions, audit, clock, lane, floor=floor)
-    service = Service(database, recipients, register, sessions, sign_in, audit, clock, island=island, is_role=is_role)
-    return Parts(database, recipients, register, sessions, lane, audit, sign_in, service)
+    dkim = Dkim(database)
+    service = Service(database, recipients, register, sessions, sign_in, audit, clock, island=island, is_role=is_role,
+                      signing_keys=dkim.keys)
+    return Parts(database, recipients, register, sessions, lane, audit, sign_in, service, dkim)

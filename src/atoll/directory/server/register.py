@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 
 from atoll.base.ids import new_id
 from atoll.directory.client.model import PROTOCOLS, Quota, Revocation
+from atoll.directory.server import dkim
 from atoll.directory.server.database import Database, Tx
 from atoll.directory.server.names import BadName, Name, address_of, display_of, domain_of, object_name
 from atoll.runtime.rpc import RpcError
@@ -160,6 +161,7 @@ class Register:
             domain = _domain(tx, name)
             if tx.one("SELECT 1 FROM address WHERE domain = ? AND deleted = 0", (domain,)):
                 raise RpcError("refused", f"{name} still has addresses: remove its mailboxes and aliases first")
+            dkim.forget(tx, domain)
             tx.run("UPDATE domain SET deleted = 1, change = ? WHERE id = ?", (tx.changed("domain", domain), domain))
 
         await self._db.write(work)

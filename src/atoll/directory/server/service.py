@@ -15,7 +15,7 @@ from atoll.base.audit import AuditLog
 from atoll.base.clock import Clock
 from atoll.base.ids import to_text
 from atoll.directory.client import wire
-from atoll.directory.client.model import AuditEvent, GroupInfo, Revocation, Sending
+from atoll.directory.client.model import AuditEvent, GroupInfo, Revocation, Sending, SigningKey
 from atoll.directory.server import removal
 from atoll.directory.server.auth.signin import PasswordSignIn
 from atoll.directory.server.database import Database, Event
@@ -37,7 +37,8 @@ class Service:
 
     def __init__(self, database: Database, recipients: Recipients, register: Register, sessions: Sessions,
                  sign_in: PasswordSignIn, audit: AuditLog, clock: Clock, *, island: str,
-                 is_role: Callable[[int, str], bool]) -> None:
+                 is_role: Callable[[int, str], bool],
+                 signing_keys: Callable[[str], list[SigningKey]] = lambda domain: []) -> None:
         self._db = database
         self._recipients = recipients
         self._register = register
@@ -46,6 +47,7 @@ class Service:
         self._audit = audit
         self._clock = clock
         self._island = island
+        self._signing_keys = signing_keys
         self._is_role = is_role
         self._followers: set[Connection] = set()
         self._senders: set[Connection] = set()
@@ -77,6 +79,7 @@ class Service:
             "mailbox_of": (wire.Address, self.mailbox_of),
             "may_send_as": (wire.SendAs, self.may_send_as),
             "owner_epoch": (wire.OwnerEpoch, self.owner_epoch),
+            "signing_keys": (wire.Domain, self.signing_keys),
             "databases": (wire.Databases, self.databases),
             "exchange": (wire.Exchange, self.exchange),
             "ended": (wire.Ended, self.ended),
@@ -195,6 +198,11 @@ class Service:
 
     async def may_send_as(self, call: Call, ask: wire.SendAs) -> wire.YesNo:
         return wire.YesNo(self._recipients.may_send_as(ask.user, ask.address))
+
+    async def signing_keys(self, call: Call, ask: wire.Domain) -> wire.SigningKeys:
+        if self._instance(call).partition(".")[0] != "transport":
+            raise RpcError("denied", "transport signs, nobody else")
+        return wire.SigningKeys(self._signing_keys(ask.domain))
 
     async def owner_epoch(self, call: Call, ask: wire.OwnerEpoch) -> wire.Epoch:
         name = self._instance(call).partition(".")[0]

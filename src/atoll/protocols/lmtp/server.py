@@ -243,7 +243,8 @@ class LmtpSession(asyncio.Protocol):
         data = _one_return_path(b"".join([b"Return-Path: <", sender, b">\r\n", *pieces]))
         content = Content(data, scan(data) if quick(data) else await self._server.scanner.scan(data))
         results = await self._server.store.deliver(
-            [Delivery(mailbox, _folder(facts), content, facts.received, facts.key) for mailbox, facts in targets])
+            [Delivery(mailbox, _folder(facts), content, facts.received, facts.key, junk=facts.junk)
+             for mailbox, facts in targets])
         if FAILPOINTS.active:
             FAILPOINTS.hit("lmtp.reply.before")
         return b"".join([_reply(result).wire for result in results])  # failpoint: lmtp.reply.after

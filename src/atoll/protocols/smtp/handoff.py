@@ -5,7 +5,7 @@ Out    transport's reply to the whole: durable in a mailbox or in a queue when i
 Spec   one write per transaction (MAIL, RCPT..., BDAT LAST), one EHLO. Small anonymous messages for one mailbox process
        go over one connection, each without waiting for the answers of those before it: what comes in one turn of the
        loop is one write. They are answered in order, so a mailbox process that is slow delays only its own; a large
-       message, or one for several processes, has a connection to itself.
+       message, one for several processes, or one whose sender is checked first, has a connection to itself.
 Fails  a connection that goes: the callers' reply is 451; what was not answered was not accepted.
 """
 
@@ -27,7 +27,7 @@ from atoll.formats.smtp.commands import MailFrom, RcptTo
 from atoll.formats.smtp.replies import Reply, ReplyParser
 from atoll.runtime.peers import Peer, peer_of
 
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 256
 SMALL = 64 << 10
 """Octets up to which a message need not have a connection to itself."""
 DEPTH = 64

@@ -20,7 +20,7 @@ from atoll.protocols.smtp.handoff import SMALL, Handoff, HopConnection, Transact
 
 class Incoming:
     """One message. hop: its own connection (submission), or None: one of the pool. lane: the mailbox process that all
-    recipients live in, or "".
+    recipients live in, or "": then it waits for no other and no other for it.
 
     pause, resume: of the client's events. done gets the reply; never before end() was called.
     """

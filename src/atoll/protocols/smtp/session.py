@@ -13,6 +13,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from atoll.base.ids import new_id, to_text
 from atoll.formats.sasl import Credentials, NotSasl
@@ -414,12 +415,9 @@ class Session(Connection):
         line = b"" if self._hop is not None else mail_line(mail, self._word, self._id.hex())
         self._incoming = Incoming(
             front.submit_hops if self._kind.signs_in else front.relay_hops, self._hop, line, self._recipients, head,
-            lane=next(iter(self._backends)) if len(self._backends) == 1 else "", limit=self._limits.message,
-            in_memory=self._limits.in_memory, binary=mail.body == "BINARYMIME", pause=self._pause_content,
-            resume=self.release, done=self._answered)
-
-    def _pause_content(self) -> None:
-        self.hold(reading=False)
+            lane="" if len(self._backends) != 1 or front.checked(facts.ip) else next(iter(self._backends)),
+            limit=self._limits.message, in_memory=self._limits.in_memory, binary=mail.body == "BINARYMIME",
+            pause=partial(self.hold, reading=False), resume=self.release, done=self._answered)
 
     def piece(self, data: bytes) -> None:
         if self._incoming is not None:

@@ -46,6 +46,8 @@ class Shared:
         self.empty = asyncio.Event()
         self.sends = False
         """Does the island send to other domains?"""
+        self.checked: Callable[[str], bool] = lambda ip: False
+        """Is mail of this address checked, which takes as long as name servers do?"""
         self.crowded: Callable[[], bool] = lambda: False
         """Is there little room for new connections?"""
 

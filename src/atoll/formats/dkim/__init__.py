@@ -1,0 +1,1 @@
+"""DKIM's tag lists and keys: octets in, values out."""

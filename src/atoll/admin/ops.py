@@ -23,6 +23,8 @@ from atoll.admin.ops_groups import (
     GroupName,
     GroupRow,
     GroupRows,
+    Role,
+    Who,
 )
 from atoll.admin.ops_mailbox import (
     MailboxAddress,
@@ -67,7 +69,6 @@ from atoll.admin.ops_transport import (
     TraceFilter,
     TraceRow,
 )
-from atoll.directory.client.model import Role, Who
 from atoll.runtime.rpc import Empty
 
 __all__ = [

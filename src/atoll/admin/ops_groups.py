@@ -5,9 +5,13 @@ In/Out  msgspec Structs. Members, owners and senders are addresses.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from atoll.directory.client.model import Role, Who
+Who = Literal["anyone", "organization", "members", "listed"]
+"""The directory's own (directory.client.model): the supervisor, which has this table too, loads nothing of it."""
+Role = Literal["member", "owner", "sender"]
 
 
 class GroupCreate(msgspec.Struct):

@@ -220,6 +220,28 @@ async def test_a_recipient_that_vanished_meanwhile_is_told(office, house):
     assert (await client.say(b".")).startswith(b"550 5.1.1")
 
 
+async def test_a_group_that_is_expanded_late_has_members_that_wait_on(office, house):
+    await house.parts.recipients.groups.create("team@example.test", "", "anyone", [ALICE, BOB, "gone@example.test"], [])
+    client = await office.connect()
+    await client.envelope("team@example.test", sender=ALICE)
+    office.backend.forget()
+    await house.stop()
+    office.backend.rpc.timeout = 0.2
+    await client.say(b"DATA")
+    assert (await client.say(b".")).startswith(b"250 ")
+    assert [(job.queue, job.address) for job in office.queue.waiting()] == [("unresolved", "team@example.test")]
+    await bob_away(office)
+    await house.start()
+    while [(job.address, job.origin) for job in office.queue.waiting(queue="mailbox-2")] != [
+            (BOB, "team@example.test")]:
+        await asyncio.sleep(0.02)
+    held = await office.held("alice")
+    assert len(held) == 2, "her copy, and what became of gone@"
+    await office.mailboxes[2].listen()
+    await office.wait_empty(10)
+    assert len(await office.held("bob")) == 1
+
+
 async def test_the_directory_is_away_after_rcpt(office, house):
     client = await office.connect()
     await client.envelope(BOB)

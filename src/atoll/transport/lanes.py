@@ -280,35 +280,46 @@ class Lanes:
         self._pipeline.attempt(Attempt(envelope, content, done, kept=True, alone=bool(_suspicion(jobs))),
                                [(job.address, job.origin or job.address) for job in jobs])
         attempt = await answer
-        if attempt.down is not None:
-            await self._not_reached(lane, attempt.down)
-            jobs = [job for job in jobs if attempt.outcomes[job.address] is not attempt.down]
-            if not jobs:
-                return
-        elif leaves(lane.name):
-            lane.proved, lane.failures, lane.last = True, 0, ""
+        for hop in attempt.leaving:
+            if hop in attempt.down:
+                await self._not_reached(self._lane(hop), attempt.down[hop])
+            else:
+                reached = self._lane(hop)
+                reached.proved, reached.failures, reached.last = True, 0, ""
         await self._settle(attempt, jobs)
 
     async def _settle(self, attempt: Attempt, jobs: list[Job]) -> None:
-        """Note what became of it, and tell the sender."""
+        """Note what became of it, and tell the sender.
+
+        Members of a group that was expanded only now wait on as recipients of their own. Whoever waits for a next hop
+        that was not reached is not touched.
+        """
         envelope = attempt.envelope
-        again, late = list[Waiting](), list[str]()
-        for job in jobs:
-            reply = attempt.outcomes[job.address]
+        waited = {job.address: job for job in jobs}
+        over, again, new, late = list[str](), list[Waiting](), list[Waiting](), list[str]()
+        for address, reply in list(attempt.outcomes.items()):
+            job = waited.get(address)
+            down = reply is attempt.down.get(attempt.hops.get(address, ""))
             if not reply.temporary:
+                over.append(address)
+            elif job is None:
+                new.append(attempt.waiting(address, -1 if down else 0))
+            elif down and job.queue != attempt.hops[address]:
+                again.append(attempt.waiting(address, -1))
+            elif down:
                 continue
-            if self._give_up(job):
-                attempt.outcomes[job.address] = _too_long(reply.text)
-                self._tracking.event("FAIL", envelope, job.address, attempt.waiting(job.address, 0).last)
-                continue
-            waiting = self._again(job, attempt)
-            if not job.noticed and self._is_late(job):
-                late.append(job.address)
-            again.append(replace(waiting, noticed=bool(job.noticed) or job.address in late))
-            self._tracking.event("DEFER", envelope, job.address, waiting.last)
-        over = [job.address for job in jobs if not attempt.outcomes[job.address].temporary]
-        await self._queue.settle(envelope.id, over, again, await self._pipeline.notice(
-            envelope, attempt.outcomes, [*over, *late], attempt.content, attempt.origins))
+            elif self._give_up(job):
+                attempt.outcomes[address] = _too_long(reply.text)
+                self._tracking.event("FAIL", envelope, address, attempt.waiting(address, 0).last)
+                over.append(address)
+            else:
+                if not job.noticed and self._is_late(job):
+                    late.append(address)
+                again.append(replace(self._again(job, attempt), noticed=bool(job.noticed) or address in late))
+                self._tracking.event("DEFER", envelope, address, again[-1].last)
+        if over or again or new:
+            await self._queue.settle(envelope.id, over, again, await self._pipeline.notice(
+                envelope, attempt.outcomes, [*over, *late], attempt.content, attempt.origins), new)
 
     def _again(self, job: Job, attempt: Attempt) -> Waiting:
         reply = attempt.outcomes[job.address]

@@ -113,8 +113,8 @@ class Attempt:
         self.origins: dict[str, str] = {}
         """An address that a group stands for -> the one that the sender wrote."""
         self.leaving: dict[str, list[str]] = {}
-        self.down: Reply | None = None
-        """A next hop was not reached; the outcome of its recipients is this very reply."""
+        self.down: dict[str, Reply] = {}
+        """Next hops that were not reached; the outcome of their recipients is this very reply."""
         self.outcomes: Outcomes = {}
         self.hops: dict[str, str] = {}
         self.pending = 0
@@ -329,7 +329,7 @@ class Pipeline:
         try:
             said = await self._sender.send(hop, attempt.envelope, recipients, attempt.content)
         except NotReached as error:
-            attempt.down = error.reply
+            attempt.down[hop] = error.reply
             said = dict.fromkeys(addresses, error.reply)
         self._delivered(attempt, [[one] for one in said], list(said.values()))
 

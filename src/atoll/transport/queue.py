@@ -188,8 +188,12 @@ class Queue:
         await self._submit(work, dues)
 
     async def settle(self, message: bytes, over: Sequence[str], again: Sequence[Waiting],
-                     notice: Notice | None = None) -> None:
-        """After an attempt. over: who have theirs, or never will; again: who wait on. Durable when it returns."""
+                     notice: Notice | None = None, new: Sequence[Waiting] = ()) -> None:
+        """After an attempt. Durable when it returns.
+
+        over: who have theirs, or never will; again: who wait on; new: who wait from now on, unless the message was
+        removed meanwhile.
+        """
         dues: dict[str, int] = {}
 
         def work(tx: Tx) -> None:
@@ -202,6 +206,12 @@ class Queue:
                 tx.run("UPDATE job SET due = ?, tries = ?, last = ?, queue = ?, noticed = ?"
                        " WHERE id = ? AND address = ?",
                        (due, one.tries, one.last, one.queue, int(one.noticed), message, one.address))
+            for one in new:
+                due = self._due(now, one, dues)
+                tx.run("INSERT INTO job (id, address, queue, due, tries, last, priority, received, size, origin)"
+                       " SELECT id, ?, ?, ?, ?, ?, ?, received, size, ? FROM message WHERE id = ?"
+                       " ON CONFLICT (id, address) DO NOTHING",
+                       (one.address, one.queue, due, one.tries, one.last, one.priority, one.origin, message))
             if over:
                 tx.run("DELETE FROM message WHERE id = ? AND NOT EXISTS (SELECT 1 FROM job WHERE id = ?)",
                        (message, message))

@@ -60,3 +60,43 @@ async def test_those_who_left_are_passed_over(gone: int) -> None:
     tasks.pop(gone).cancel()
     await asyncio.wait_for(asyncio.gather(*tasks), 1)
     await asyncio.wait_for(turns.take(), 1)
+
+
+async def test_long_work_pauses_for_as_long_as_it_took_while_somebody_writes() -> None:
+    turns, pauses = Turns(), list[float]()
+    took = LONG * 1.5
+
+    async def long() -> None:
+        for _ in range(6):
+            asked = time.perf_counter()
+            await turns.take()
+            pauses.append(time.perf_counter() - asked)
+            turns.press()
+            began = time.perf_counter()
+            while time.perf_counter() - began < took:
+                pass
+
+    await long()
+    # the first goes on at once, the second begins a turn of its own; then each waits for as long as the last one took
+    assert min(pauses[2:]) > took * 0.6  # a timer of the loop is good to a millisecond
+
+
+async def test_nobody_pauses_when_nobody_writes() -> None:
+    turns, looks = Turns(), list[int]()
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if len(looks) < 6:
+            asyncio.get_running_loop().call_soon(tick)
+
+    asyncio.get_running_loop().call_soon(tick)
+    for _ in range(6):
+        before = ticks
+        await turns.take()
+        looks.append(ticks - before)
+        began = time.perf_counter()
+        while time.perf_counter() - began < LONG * 1.5:
+            pass
+    assert max(looks) <= 3

@@ -94,6 +94,7 @@ class MailboxDatabase:
     async def submit(self, work: Callable[[Tx], Any]) -> Any:
         """Run a unit of work; its result once committed. StoreError."""
         try:
+            self.turns.press()
             return await self.writer.submit(work)  # who is cancelled leaves, what he asked for is done
         except SqlError as error:
             raise unavailable(f"{type(error).__name__}: {error}") from error

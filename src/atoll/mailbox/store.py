@@ -318,6 +318,7 @@ class Store:
         if batch is None or batch.started or batch.over or len(batch.requests) >= MAX_BATCH:
             batch = self._batches[database.name] = Batch(database)
             work = deliver(batch, database.recent, self.clock.now_ms())
+            self._turns.press()
             batch.written_by(database.writer.submit(work))
         return batch
 

@@ -258,9 +258,9 @@ class Lanes:
         """A message that its handling fails at: once more after a while, then it waits for an administrator."""
         again = [Waiting(job.address, POISON if job.last == FAULT else job.queue, FAULT,
                          max(job.tries + 1, POISON_TRIES)) for job in jobs]
-        self._count_poison = True
         try:
             await self._queue.settle(jobs[0].envelope.id, [], again)
+            self._count_again(again)
         except SqlError as error:
             _log.error("the queue cannot be used", extra={"f": {"error": str(error)}})
             await asyncio.sleep(1)
@@ -320,16 +320,21 @@ class Lanes:
         if over or again or new:
             await self._queue.settle(envelope.id, over, again, await self._pipeline.notice(
                 envelope, attempt.outcomes, [*over, *late], attempt.content, attempt.origins), new)
+        self._count_again(again)
 
     def _again(self, job: Job, attempt: Attempt) -> Waiting:
         reply = attempt.outcomes[job.address]
         if reply is replies.LOST_ALONE:
-            self._count_poison = True
             _log.warning("a mailbox process ended over a message", extra={"f": {
                 "message": to_text(job.envelope.id), "queue": job.queue, "tries": job.tries + 1}})
             return attempt.waiting(job.address, max(job.tries + 1, POISON_TRIES))
         one = attempt.waiting(job.address, job.tries + 1)
         return replace(one, last=job.last) if reply is replies.TRY_LATER and job.last in SUSPECT else one
+
+    def _count_again(self, waiting: list[Waiting]) -> None:
+        if any(one.last in (LOST_ALONE, FAULT) for one in waiting):
+            self._count_poison = True
+            self._wake.set()
 
     def _show_poison(self) -> None:
         if self._poison or self._count_poison:

@@ -154,6 +154,7 @@ class Postfix:
             pass
 
     def _lay_out(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)  # its users have to get in
         for name in ("etc", "data", "spool", *(f"spool/{queue}" for queue in SPOOL)):
             (self.folder / name).mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from atoll.protocols.lmtp.server import LmtpServer
 from atoll.protocols.pop3.server import Pop3Server
 from atoll.roles import writers
 from atoll.roles.operate import Operator, dismounted
+from atoll.roles.room import takes_no_writes
 from atoll.runtime.paths import DataPaths, RunPaths
 from atoll.runtime.peers import Peer
 from atoll.runtime.role import RoleContext, run
@@ -136,8 +137,10 @@ async def _mount(ctx: RoleContext, backend: Backend, store: Store, at: DatabaseA
                 return
             await store.mount(at.name, path)
         except (SqlError, RpcError, OSError) as error:
-            ctx.health(f"database {at.name}", "fail", str(error))
-            log.error("database not mounted", extra={"f": {"database": at.name, "error": str(error)}})
+            why = takes_no_writes(path.parent)  # an error of the engine says less on a disk that is full
+            detail = f"{error} ({why})" if why else str(error)
+            ctx.health(f"database {at.name}", "fail", detail)
+            log.error("database not mounted", extra={"f": {"database": at.name, "error": detail}})
             await asyncio.sleep(MOUNT_AGAIN)
         else:
             ctx.health(f"database {at.name}", "ok")

@@ -58,3 +58,9 @@ def test_garbage_is_refused_never_crashes(text: str) -> None:
         parse(text, {})
     except ConfigError:
         pass
+
+
+def test_a_smarthost_has_a_name() -> None:
+    with pytest.raises(ConfigError, match=r"sending\.mode is smarthost, but sending\.smarthost names none"):
+        parse('[sending]\nmode = "smarthost"\n', {})
+    assert parse('[sending]\nmode = "smarthost"\nsmarthost = "relay.example"\n', {}).sending.smarthost

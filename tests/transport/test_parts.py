@@ -184,3 +184,15 @@ async def test_reports_of_a_removal_are_not_removed_with_it(office):
     op = TransportOp(Context(), office.queue, office.lanes, office.pipeline, office.submit, office.folder)
     assert (await op._remove(None, ops.QueueAct(queue="unresolved", notify=True))).count == 1
     assert [(one.address, one.queue) for one in office.queue.waiting()] == [(ALICE, "unresolved")]
+
+
+@pytest.mark.parametrize(("code", "status", "words"), [
+    (550, "5.1.1", "Check how it is spelled"), (550, "5.1.2", "behind the @"), (556, "5.1.10", "takes no mail"),
+    (552, "5.2.2", "mailbox is full"), (552, "5.3.4", "too large"), (550, "5.7.1", "from you"),
+    (554, "5.0.0", "Try again later"), (451, "4.4.1", "nothing now")])
+def test_a_report_says_what_to_do(code, status, words):
+    one = Envelope(NetworkMessageId(b"1" * 16), ALICE, (Recipient(BOB),), 0)
+    outcomes = dsn.told(one, {BOB: Reply(code, status, "its words")}, [BOB], {})
+    _, octets = dsn.report(one, outcomes, b"Subject: x\r\n\r\n", host="mail.example.test", now_ms=0)
+    assert words in octets.decode()
+    assert f"The server said: {code} {status} its words" in octets.decode()

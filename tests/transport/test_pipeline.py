@@ -449,3 +449,38 @@ async def test_an_answer_that_comes_when_the_retries_are_stopped_harms_nothing(o
     office.retries.cancel()
     await asyncio.sleep(0)
     kept[0].done(kept[0])
+
+
+async def test_a_clock_that_is_set_back_while_a_next_hop_is_away_makes_nobody_spin(office, monkeypatch):
+    from atoll.transport.lanes import Lanes
+
+    fills, real = [], Lanes._fill
+
+    def fill(self, lane):
+        fills.append(lane.name)
+        real(self, lane)
+
+    monkeypatch.setattr(Lanes, "_fill", fill)
+    lane = office.lanes._lane("far.example")
+    lane.closed_until = office.clock.now_ms() + 86_400_000
+    office.lanes.look("far.example")
+    await asyncio.sleep(0.3)
+    assert 1 <= len(fills) < 5
+
+
+async def test_little_room_for_what_waits_stops_nothing(office, monkeypatch):
+    from atoll.transport import lanes
+
+    monkeypatch.setattr(lanes, "MAX_BYTES", 1)
+    for box in office.mailboxes.values():
+        await box.server.close()
+        box.path.unlink()
+    client = await office.connect()
+    for number in range(8):
+        said = await client.mail(b"Subject: %d\r\n\r\n" % number, ALICE, BOB)
+        assert said.startswith(b"250 ")
+    for box in office.mailboxes.values():
+        await box.listen()
+    office.lanes.hurry()
+    await office.wait_empty(10)
+    assert [len(await office.held(name)) for name in ("alice", "bob")] == [8, 8]

@@ -206,6 +206,8 @@ def parse(text: str, environ: Mapping[str, str], *, name: str = "atoll.toml") ->
             raise ConfigError(f"{variables[where.rstrip('`')]}: {what}") from None
         raise ConfigError(f"{name}: {_explain(str(error), text)}") from None
     _check_networks(config, name)
+    if config.sending.mode == "smarthost" and not config.sending.smarthost:
+        raise ConfigError(f"{name}: sending.mode is smarthost, but sending.smarthost names none")
     names = [database.name for database in config.databases]
     for database in config.databases:
         if names.count(database.name) > 1:

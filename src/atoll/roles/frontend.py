@@ -68,10 +68,10 @@ async def main(ctx: RoleContext) -> None:
 
     def reload(config: Config) -> None:
         smtp.limits = _smtp_limits(config)  # of new connections
-        smtp.sends = config.sending.mode != "off"
         checks, networks = smtp.sends and config.checks.mode != "off", config.checks.networks
         smtp.checked = lambda ip: checks and not among(ip, networks)
 
+    smtp.sends = ctx.config.sending.mode != "off"  # transport takes a change over when it starts anew, and so do we
     reload(ctx.config)
     ctx.on_reload(reload)
     services: dict[str, tuple[Callable[[Ticket], asyncio.Protocol], bool]] = {  # name: (its protocol, TLS at once)

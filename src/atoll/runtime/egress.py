@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 30.0
 LOOKUP_SECONDS = 20.0
-MAX_CACHED = 10_000
+MAX_CACHED = 1000
 """Answers of name servers that are kept, each as long as it says."""
 MAX_EXCHANGES = 10
 """Hosts of one domain that are tried; more is a waste of everybody's time."""
@@ -32,6 +32,7 @@ MAX_ADDRESSES = 4
 """Of one host."""
 MAX_LINE = 64 << 10
 """Octets that a connection keeps before its reader takes them."""
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -73,8 +74,8 @@ class Egress:
     def permits(self, address: str) -> bool:
         """May this address be connected to?"""
         one: Address = ipaddress.ip_address(address)
-        if isinstance(one, ipaddress.IPv6Address) and one.ipv4_mapped is not None:
-            one = one.ipv4_mapped
+        if isinstance(one, ipaddress.IPv6Address):
+            one = _inside(one) or one
         return (one.is_global and not one.is_multicast) or any(one in network for network in self._allowed)
 
     async def _look_up(self, name: str, kind: str) -> Answer | None:
@@ -143,6 +144,13 @@ class Egress:
             except OSError as error:
                 why = (error.strerror or "no connection").lower()
         raise Away(f"{host.name} cannot be reached: {why}")
+
+
+def _inside(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Where it leads to by way of a gateway: mapped, NAT64 [RFC 6052 §2.1], 6to4, Teredo."""
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
 
 
 def resolver_of(servers: Sequence[str]) -> Resolver:

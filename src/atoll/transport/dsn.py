@@ -125,11 +125,21 @@ def _group(one: Outcome, kind: str) -> str:
             f"Diagnostic-Code: smtp; {one.reply.code} {one.reply.status} {one.reply.text}\r\n")
 
 
+_ADVICE = {
+    "1.1": "There is no such address. Check how it is spelled.",
+    "1.2": "There is no such domain. Check how the part behind the @ is spelled.",
+    "1.10": "This domain takes no mail. Ask the person for another address.",
+    "2.2": "The mailbox is full. Ask the person to make room, then send the message again.",
+    "3.4": "The message is too large for the recipient's server. Send it in parts, or a link to its attachments.",
+    "7.1": "The recipient's server does not take this message from you. Ask the person to allow it.",
+}
+"""By enhanced code, without its class [RFC 3463 §3]."""
+
+
 def _advice(reply: Reply) -> str:
     if reply.code == 250:
-        return "It is in the mailbox."
-    if reply.status.endswith(".2.2"):
-        return "The mailbox is full. Ask the person to make room, then send the message again."
-    if reply.status.endswith(".1.1"):
-        return "There is no such address. Check how it is spelled."
-    return "The mailbox did not take the message. Try again later, or ask your administrator."
+        return "It has arrived."
+    if reply.temporary:
+        return "You need do nothing now."
+    return _ADVICE.get(reply.status.partition(".")[2],
+                       "It was not taken there. Try again later, or ask your administrator.")

@@ -28,18 +28,18 @@ from atoll.formats.smtp import replies
 from atoll.formats.smtp.replies import Reply
 from atoll.sql import SqlError
 from atoll.transport.pipeline import Attempt, Pipeline, said
-from atoll.transport.queue import Job, Queue, Schedule, Waiting, leaves
+from atoll.transport.queue import CONNECTIONS, Job, Queue, Schedule, Waiting, leaves
 from atoll.transport.tracking import Tracking
 
 LONGEST_SLEEP = 60.0
 AT_ONCE = 100
 """Messages of one lane to mailbox processes of ours."""
-AWAY_AT_ONCE = 20
-"""Messages, each over a connection, to one next hop outside. One until the first went well."""
+AWAY_IN_ALL = 1000
+"""Messages to next hops outside at once, each over a connection."""
 BATCH = 100
 """Recipients that are read from the queue at once, and that a transaction has at most [RFC 5321 §4.5.3.1.8]."""
 MAX_BYTES = 64 << 20
-"""Octets of messages in memory; one is always tried."""
+"""Octets of messages in memory, of those that stay and of those that leave: servers elsewhere hold up none of ours."""
 HOP_FAILURES = 4
 """A message is not given up for a next hop that was tried less often: a clock that jumped ahead is no reason."""
 LATE_MS = 4 * 3_600_000
@@ -52,9 +52,23 @@ SUSPECT = (said(replies.LOST), LOST_ALONE)
 """What the last attempt said when the message may be why. Those that never did it alone come first."""
 POISON = "poison"
 """The queue of messages whose handling failed twice: they wait for an administrator."""
-FURTHEST_MS = 3_600_000
-"""No plan lies further ahead: a clock that was set back made one that does."""
+FURTHEST_MS = 1_860_000
+"""No plan lies further ahead than the longest wait: a clock that was set back made one that does."""
 _log = logging.getLogger("atoll.transport.lanes")
+
+
+class Share:
+    """What is under way of all lanes inside, or of all outside. hungry: lanes that wait for room."""
+
+    def __init__(self, messages: int) -> None:
+        self._most = messages
+        self.messages = 0
+        self.octets = 0
+        self.hungry: set[str] = set()
+
+    @property
+    def full(self) -> bool:
+        return self.messages >= self._most or self.octets >= MAX_BYTES
 
 
 class Lane:
@@ -68,7 +82,8 @@ class Lane:
         self.busy: set[tuple[bytes, str]] = set()
         """(message, address) of those that were read."""
         self.tasks: set[asyncio.Task[None]] = set()
-        self.proved = not leaves(name)
+        self.away = leaves(name)
+        self.proved = not self.away
         """Has an attempt gone through since the last that did not reach it?"""
         self.failures = 0
         """Attempts in a row that did not reach it."""
@@ -87,7 +102,8 @@ class Lane:
 
     @property
     def slots(self) -> int:
-        return (AWAY_AT_ONCE if leaves(self.name) else AT_ONCE) if self.proved else 1
+        """One until the first went well."""
+        return (CONNECTIONS if self.away else AT_ONCE) if self.proved else 1
 
     def state(self, now: int) -> str:
         """As the administrator sees it."""
@@ -111,7 +127,7 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self._plan: list[tuple[int, str]] = []
         self._wake = asyncio.Event()
-        self._bytes = 0
+        self._shares = {True: Share(AWAY_IN_ALL), False: Share(AT_ONCE * 100)}
         self._on_poison = on_poison
         self._poison = 0
         self._count_poison = True
@@ -204,10 +220,13 @@ class Lanes:
         now = self._clock.now_ms()
         if lane.suspended:
             return
-        if lane.closed_until > now:
+        if now < lane.closed_until <= now + FURTHEST_MS:
             self.look(lane.name, lane.closed_until)
             return
-        while len(lane.tasks) < lane.slots and (self._bytes < MAX_BYTES or not lane.tasks):
+        while len(lane.tasks) < lane.slots:
+            if self._shares[lane.away].full:
+                self._shares[lane.away].hungry.add(lane.name)
+                return
             if not lane.ready and not self._read(lane):
                 self._plan_next(lane)
                 return
@@ -226,18 +245,24 @@ class Lanes:
         due = self._queue.next_due(lane.name, without=lane.busy)
         if due is not None:
             self.look(lane.name, due)
-        elif not lane.tasks and not lane.failures and not lane.suspended:
+        elif not lane.tasks and not lane.suspended:
             self._lanes.pop(lane.name, None)
 
     def _begin(self, lane: Lane, jobs: list[Job]) -> None:
-        self._bytes += jobs[0].size
+        share, size = self._shares[lane.away], jobs[0].size
+        share.messages += 1
+        share.octets += size
         task = asyncio.get_running_loop().create_task(self._run(lane, jobs))
         lane.tasks.add(task)
 
         def end(_: asyncio.Task[None]) -> None:
             lane.tasks.discard(task)
             lane.busy.difference_update(keys(jobs))
-            self._bytes -= jobs[0].size
+            share.messages -= 1
+            share.octets -= size
+            hungry, share.hungry = share.hungry, set()
+            for name in hungry:
+                self.look(name)
             if lane.when < 0 or lane.when > self._clock.now_ms():
                 lane.when = -1
                 self.look(lane.name, self._clock.now_ms())

@@ -34,7 +34,7 @@ from atoll.transport.completion import completed
 from atoll.transport.envelope import Envelope, LmtpFacts, Recipient, Target, delivery_key
 from atoll.transport.loops import is_loop
 from atoll.transport.pressure import Pressure
-from atoll.transport.queue import Notice, Queue, Waiting
+from atoll.transport.queue import Notice, Queue, Waiting, leaves
 from atoll.transport.tracking import Tracking
 
 UNRESOLVED = "unresolved"
@@ -347,7 +347,7 @@ class Pipeline:
         reply = attempt.outcomes[address]
         self._metrics.count("deliveries_total", code=str(reply.code))
         if reply.code == 250:
-            sent = any(address in addresses for addresses in attempt.leaving.values())
+            sent = leaves(attempt.hops[address])
             self._tracking.event("SEND" if sent else "DELIVER", attempt.envelope, address, reply.text if sent else "")
         elif reply.code >= 500:
             self._tracking.event("FAIL", attempt.envelope, address, f"{reply.code} {reply.status} {reply.text}")

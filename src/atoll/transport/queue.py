@@ -51,6 +51,8 @@ class Schedule:
 
 ELSEWHERE = Schedule(seconds=(60, 60, 60, 60, 900))
 """For other organizations' servers: four times after a minute, then every quarter of an hour, as Exchange has it."""
+CONNECTIONS = 20
+"""To one next hop outside at a time."""
 SMARTHOST = "smarthost"
 """The queue of all that goes by way of one server; no domain has this name."""
 

@@ -49,6 +49,8 @@ class SmtpClient:
         """Protocol and cipher, once TLS is on."""
         self.handshaking = False
         """A conversation that broke in here may do better without TLS."""
+        self.over = False
+        """Nothing more can be sent here."""
         self.committing = False
         """A conversation that broke in here may have left its message."""
 
@@ -186,7 +188,11 @@ class SmtpClient:
             raise Broken(f"{self._name} stopped taking the message") from None
 
     async def _reset(self) -> None:
-        await self._ask("RSET")
+        """What was refused stays refused, whether the server stays or goes after it."""
+        try:
+            await self._ask("RSET")
+        except Broken:
+            self.over = True
 
     def quit(self) -> None:
         """Say goodbye; nobody waits for the answer."""

@@ -20,11 +20,9 @@ from atoll.formats.smtp.replies import Reply
 from atoll.runtime.egress import Away, Egress, Never
 from atoll.transport.envelope import Envelope, Recipient
 from atoll.transport.pipeline import NotReached
-from atoll.transport.queue import SMARTHOST
+from atoll.transport.queue import CONNECTIONS, SMARTHOST
 from atoll.transport.send.client import Broken, SmtpClient
 
-CONNECTIONS = 20
-"""To one next hop at a time."""
 MESSAGES = 100
 """Over one connection."""
 IDLE_SECONDS = 5.0
@@ -116,7 +114,9 @@ class Sender:
             one.client.abort()
             raise
         one.sent += 1
-        if one.sent >= MESSAGES:
+        if one.client.over:
+            one.client.abort()
+        elif one.sent >= MESSAGES:
             one.client.quit()
         else:
             one.idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._let_go, name, hop, one)
